@@ -1,0 +1,58 @@
+# Posthaste: make, make run, make test, make lint, make bench, make install DESTDIR=
+GO      ?= go
+DESTDIR ?=
+BUILD   := build
+export CGO_ENABLED ?= 1
+
+DAEMONS  := anvil bounce cleanup discard error flush lmtp local master nqmgr oqmgr pickup postlogd proxymap qmgr showq smtp smtpd trivial-rewrite
+SBIN     := postalias postcat postconf postdrop postfix postkick postlock postlog postmap postqueue postsuper qshape sendmail
+BINLINKS := mailq newaliases
+
+.PHONY: all build run test lint bench clean install programs check-clean
+all: build
+
+build: $(BUILD)/posthaste
+
+# One executable holds all programs; the Go tool knows what is out of date.
+.PHONY: $(BUILD)/posthaste
+$(BUILD)/posthaste:
+	$(GO) build -trimpath -ldflags "-s -w" -o $@ ./cmd/posthaste
+
+# Every program as an executable of its own, in build/bin.
+programs:
+	mkdir -p $(BUILD)/bin
+	$(GO) build -trimpath -o $(BUILD)/bin/ ./cmd/...
+
+# A private, rootless mail system under ./run.
+run: build
+	sh packaging/run.sh $(BUILD)/posthaste ./run
+
+# Everything this machine can run. It says what it skips, and why.
+test: build
+	sh test/run.sh
+
+lint:
+	@test -z "$$(gofmt -l cmd pkg test)" || { gofmt -l cmd pkg test; echo "not gofmt-clean"; exit 1; }
+	$(GO) vet ./...
+	@if command -v staticcheck >/dev/null; then staticcheck ./...; else $(GO) run honnef.co/go/tools/cmd/staticcheck@2026.1 ./... ; fi
+
+# Side by side with Debian's postfix, in the same run. Needs root.
+bench: $(BUILD)/ours $(BUILD)/debian
+	$(GO) run ./test/bench
+
+# The two suites as the tests use them.
+.PHONY: $(BUILD)/ours $(BUILD)/debian
+$(BUILD)/ours: build
+	rm -rf $@.new $@.old
+	$(MAKE) --no-print-directory install DESTDIR=$@.new >/dev/null
+	if [ -d $@ ]; then mv $@ $@.old; fi
+	mv $@.new $@; rm -rf $@.old
+$(BUILD)/debian:
+	sh test/world/fetch.sh $@
+
+# Debian's paths: one file under many names.
+install: build
+	sh packaging/install.sh $(BUILD)/posthaste "$(DESTDIR)" "$(DAEMONS)" "$(SBIN)" "$(BINLINKS)"
+
+clean:
+	rm -rf $(BUILD) run

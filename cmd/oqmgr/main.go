@@ -1,0 +1,10 @@
+// Command oqmgr is the queue manager under its other name; see posthaste/pkg/daemon/qmgr.
+package main
+
+import (
+	"os"
+
+	"posthaste/pkg/daemon/qmgr"
+)
+
+func main() { os.Exit(qmgr.Main(os.Args)) }

@@ -1,0 +1,100 @@
+// Command posthaste is all programs in one executable. It is the program whose
+// name it was called by; called as posthaste it takes the name as its first
+// argument.
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"posthaste/pkg/command/postalias"
+	"posthaste/pkg/command/postcat"
+	"posthaste/pkg/command/postconf"
+	"posthaste/pkg/command/postdrop"
+	"posthaste/pkg/command/postfix"
+	"posthaste/pkg/command/postkick"
+	"posthaste/pkg/command/postlock"
+	"posthaste/pkg/command/postlog"
+	"posthaste/pkg/command/postmap"
+	"posthaste/pkg/command/postqueue"
+	"posthaste/pkg/command/postsuper"
+	"posthaste/pkg/command/qshape"
+	"posthaste/pkg/command/sendmail"
+	"posthaste/pkg/daemon/anvil"
+	"posthaste/pkg/daemon/bounce"
+	"posthaste/pkg/daemon/cleanup"
+	"posthaste/pkg/daemon/discard"
+	"posthaste/pkg/daemon/erroragent"
+	"posthaste/pkg/daemon/flush"
+	"posthaste/pkg/daemon/local"
+	"posthaste/pkg/daemon/master"
+	"posthaste/pkg/daemon/pickup"
+	"posthaste/pkg/daemon/postlogd"
+	"posthaste/pkg/daemon/proxymap"
+	"posthaste/pkg/daemon/qmgr"
+	"posthaste/pkg/daemon/rewrite"
+	"posthaste/pkg/daemon/showq"
+	"posthaste/pkg/daemon/smtp"
+	"posthaste/pkg/daemon/smtpd"
+)
+
+// programs are the names this executable answers to.
+var programs = map[string]func(args []string) int{
+	"anvil":           anvil.Main,
+	"bounce":          bounce.Main,
+	"cleanup":         cleanup.Main,
+	"discard":         discard.Main,
+	"error":           erroragent.Main,
+	"flush":           flush.Main,
+	"lmtp":            smtp.Main,
+	"local":           local.Main,
+	"mailq":           sendmail.Main,
+	"master":          master.Main,
+	"newaliases":      sendmail.Main,
+	"nqmgr":           qmgr.Main,
+	"oqmgr":           qmgr.Main,
+	"pickup":          pickup.Main,
+	"postalias":       postalias.Main,
+	"postcat":         postcat.Main,
+	"postconf":        postconf.Main,
+	"postdrop":        postdrop.Main,
+	"postfix":         postfix.Main,
+	"postkick":        postkick.Main,
+	"postlock":        postlock.Main,
+	"postlog":         postlog.Main,
+	"postlogd":        postlogd.Main,
+	"postmap":         postmap.Main,
+	"postqueue":       postqueue.Main,
+	"postsuper":       postsuper.Main,
+	"proxymap":        proxymap.Main,
+	"qmgr":            qmgr.Main,
+	"qshape":          qshape.Main,
+	"sendmail":        sendmail.Main,
+	"showq":           showq.Main,
+	"smtp":            smtp.Main,
+	"smtpd":           smtpd.Main,
+	"trivial-rewrite": rewrite.Main,
+}
+
+func main() {
+	args := os.Args
+	name := filepath.Base(args[0])
+	if name == "posthaste" && len(args) > 1 {
+		args = args[1:]
+		name = filepath.Base(args[0])
+	}
+	program, ok := programs[name]
+	if !ok {
+		var names []string
+		for n := range programs {
+			names = append(names, n)
+		}
+		slices.Sort(names)
+		fmt.Fprintf(os.Stderr, "posthaste: no program %q here; call it as one of: %s\n", name, strings.Join(names, " "))
+		os.Exit(64)
+	}
+	os.Exit(program(args))
+}

@@ -1,0 +1,41 @@
+#!/bin/sh
+# Lay the suite down at Debian's paths: one executable, hard-linked under each
+# program's name. Set-gid programs are copies of their own, because a hard link
+# shares its mode and group.
+#
+#   install.sh EXECUTABLE DESTDIR "DAEMONS" "SBIN PROGRAMS" "NAMES FOR SENDMAIL"
+set -eu
+exe=$1 dest=$2 daemons=$3 sbin=$4 names=$5
+libexec=$dest/usr/lib/postfix/sbin
+
+install -d "$libexec" "$dest/usr/sbin" "$dest/usr/bin" "$dest/usr/lib" "$dest/usr/share/postfix"
+install -m 755 "$exe" "$libexec/posthaste.new"
+mv -f "$libexec/posthaste.new" "$libexec/posthaste"
+place() { # link into place without a moment in which the name is missing
+	ln -f "$libexec/posthaste" "$1.new" && mv -fT "$1.new" "$1"
+}
+for p in $daemons; do place "$libexec/$p"; done
+for p in $sbin; do
+	case $p in
+	postdrop|postqueue) install -m 755 "$exe" "$dest/usr/sbin/$p.new" && mv -fT "$dest/usr/sbin/$p.new" "$dest/usr/sbin/$p" ;;
+	*) place "$dest/usr/sbin/$p" ;;
+	esac
+done
+for p in $names; do ln -sfn ../sbin/sendmail "$dest/usr/bin/$p"; done
+ln -sfn ../sbin/sendmail "$dest/usr/lib/sendmail"
+
+# postdrop and postqueue open directories of the group postdrop for their caller.
+if [ "$(id -u)" = 0 ] && getent group postdrop >/dev/null; then
+	for p in postdrop postqueue; do
+		chgrp postdrop "$dest/usr/sbin/$p" && chmod 2555 "$dest/usr/sbin/$p"
+	done
+elif [ -z "$dest" ]; then
+	echo "install: no group postdrop (or not root): make postdrop and postqueue set-gid postdrop yourself" >&2
+fi
+if [ -d "$(dirname "$0")/systemd" ]; then
+	install -d "$dest/lib/systemd/system"
+	for unit in "$(dirname "$0")"/systemd/*.service; do
+		[ -e "$unit" ] && [ ! -e "$dest/lib/systemd/system/$(basename "$unit")" ] && install -m 644 "$unit" "$dest/lib/systemd/system/"
+	done
+fi
+exit 0

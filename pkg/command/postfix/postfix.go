@@ -1,0 +1,359 @@
+// Package postfix is the command that starts, stops and checks the mail system
+// (spec master.md §4). Where the original runs shell scripts, everything here
+// is done by the program itself; only postsuper, postqueue and master are run.
+//
+// An ordinary user may use it for a configuration whose queue_directory is his
+// own (rootless, DESIGN §6).
+package postfix
+
+import (
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"posthaste/pkg/command"
+	"posthaste/pkg/conf"
+	"posthaste/pkg/service/logging"
+	"posthaste/pkg/sys/maillog"
+)
+
+// Main runs the command in the environment of the process.
+func Main(args []string) int { return Run(args, command.OS()) }
+
+// tool is one run of the command.
+type tool struct {
+	env      command.Env
+	log      *maillog.Logger // as "postfix"
+	script   *maillog.Logger // as "SYSLOG_NAME/postfix-script"
+	config   *conf.Config
+	environ  []string // of the programs that are run
+	dirs     directories
+	rootless bool
+	explicit bool // MAIL_CONFIG was given
+	sleep    func(time.Duration)
+
+	defaultInstances []string // multi_instance_directories of the default instance
+}
+
+// directories are the parameters that say where things are.
+type directories struct {
+	command, daemon, data, meta, queue, config, shlib string
+	owner, setgid                                     string
+}
+
+// exit carries an exit status through Fatal.
+type exit struct{ code int }
+
+// Run runs the command; args[0] is the name it was called as.
+func Run(args []string, env command.Env) (code int) {
+	defer func() {
+		if r := recover(); r != nil {
+			e, ok := r.(exit)
+			if !ok {
+				panic(r)
+			}
+			code = e.code
+		}
+	}()
+	t := &tool{env: env, sleep: time.Sleep}
+	syscall.Umask(0o022)
+	logs := maillog.Config{
+		Tag: "postfix", Stderr: terminal(env.Stderr), ErrorOutput: env.Stderr,
+		Exit: func(code int) { panic(exit{code}) },
+	}
+	if !logging.SetID() {
+		logs.PostlogSocket, _ = env.Lookup(logging.EnvService)
+		logs.Hostname, _ = env.Lookup(logging.EnvHost)
+	}
+	t.log = maillog.New(logs)
+	if logging.SetID() {
+		t.log.Fatal("the postfix command must not run as a set-uid process")
+	}
+	words := t.options(args)
+	t.configure(logs)
+	t.compatibility()
+	t.environment()
+	for _, dir := range []string{t.dirs.command, t.dirs.daemon, t.dirs.queue} {
+		if err := os.Chdir(dir); err != nil && !(dir == t.dirs.queue && t.rootless) {
+			t.log.Fatal("chdir(%s): %v", dir, reason(err))
+		}
+	}
+	if !t.explicit && len(t.config.List("multi_instance_directories")) > 0 {
+		return t.multi(words)
+	}
+	return t.run(words)
+}
+
+// options reads the command line and puts what it says into the environment.
+func (t *tool) options(args []string) (words []string) {
+	root := os.Geteuid() == 0
+	_, t.explicit = t.env.Lookup("MAIL_CONFIG")
+	rest := args[1:]
+	for len(rest) > 0 && len(rest[0]) > 1 && rest[0][0] == '-' {
+		word := rest[0]
+		rest = rest[1:]
+		if word == "--" {
+			break
+		}
+		for i := 1; i < len(word); i++ {
+			switch word[i] {
+			case 'c':
+				dir := word[i+1:]
+				if dir == "" && len(rest) > 0 {
+					dir, rest = rest[0], rest[1:]
+				}
+				if !strings.HasPrefix(dir, "/") {
+					t.log.Fatal("-c requires absolute pathname")
+				}
+				t.set("MAIL_CONFIG", dir)
+				t.explicit = true
+				i = len(word)
+			case 'D':
+				t.set("MAIL_DEBUG", "")
+			case 'v':
+				t.set(logging.EnvVerbose, "")
+			default:
+				t.notRoot(root)
+				t.log.Fatal("usage: postfix [-c config_dir] [-Dv] command")
+			}
+		}
+	}
+	return rest
+}
+
+func (t *tool) set(name, value string) {
+	t.env.Environ = append(t.env.Environ, name+"="+value)
+	_ = os.Setenv(name, value)
+}
+
+func (t *tool) notRoot(ok bool) {
+	if !ok {
+		t.log.Error("to submit mail, use the Postfix sendmail command")
+		t.log.Fatal("the postfix command is reserved for the superuser")
+	}
+}
+
+// configure reads main.cf and opens both logs.
+func (t *tool) configure(logs maillog.Config) {
+	dir, _ := t.env.Lookup("MAIL_CONFIG")
+	c, err := conf.Load(conf.Options{Dir: dir, ProcessName: "postfix", Fatal: t.log.Fatal, Warn: t.log.Warn, Error: t.log.Error})
+	if err != nil {
+		t.log.Fatal("%v", err)
+	}
+	t.config = c
+	t.dirs = directories{
+		command: c.String("command_directory"), daemon: c.String("daemon_directory"), data: c.String("data_directory"),
+		meta: c.String("meta_directory"), queue: c.String("queue_directory"), config: c.Dir(),
+		shlib: c.String("shlib_directory"), owner: c.String("mail_owner"), setgid: c.String("setgid_group"),
+	}
+	if os.Geteuid() != 0 {
+		var st unix.Stat_t
+		t.rootless = unix.Stat(t.dirs.queue, &st) == nil && int(st.Uid) == os.Geteuid()
+		t.notRoot(t.rootless)
+	}
+	logs, err = logging.Configured(c, "postfix-script", logs)
+	if err != nil {
+		t.log.Fatal("%v", err)
+	}
+	logs.FallbackFile = c.String("maillog_file")
+	logs.StderrTag = logs.Tag
+	t.script = maillog.New(logs)
+	logs.Tag, logs.StderrTag = "postfix", "postfix"
+	t.log.Reset(logs)
+	if err := logging.Export(c, logs); err != nil {
+		t.log.Fatal("%v", err)
+	}
+}
+
+// compatibility tells about a configuration of an older release.
+func (t *tool) compatibility() {
+	if t.config.Level().Less(3, 6) {
+		t.log.Info("Postfix is using backwards-compatible default settings")
+		t.log.Info("See http://www.postfix.org/COMPATIBILITY_README.html for details")
+		t.log.Info("To disable backwards compatibility use \"postconf compatibility_level=3.6\" and \"postfix reload\"")
+	}
+}
+
+// exported are the parameters that programs started by us see as variables.
+var exported = []string{
+	"command_directory", "daemon_directory", "data_directory", "meta_directory", "queue_directory", "config_directory",
+	"shlib_directory", "mail_owner", "setgid_group", "sendmail_path", "mailq_path", "newaliases_path",
+	"manpage_directory", "sample_directory", "readme_directory", "html_directory",
+}
+
+// environment is what the programs that we run get: import_environment, and
+// the parameters.
+func (t *tool) environment() {
+	for _, word := range t.config.List("import_environment") {
+		name, value, set := strings.Cut(word, "=")
+		if !set {
+			if value, set = os.LookupEnv(name); !set {
+				continue
+			}
+		}
+		t.environ = append(t.environ, name+"="+value)
+	}
+	t.environ = append(t.environ, "PATH=/bin:/usr/bin:/sbin:/usr/sbin", "MAIL_CONFIG="+t.dirs.config)
+	for _, name := range exported {
+		value := t.config.String(name)
+		if name == "config_directory" {
+			value = t.dirs.config
+		}
+		t.environ = append(t.environ, name+"="+value)
+	}
+}
+
+// multi hands the command to the multi-instance manager.
+func (t *tool) multi(words []string) int {
+	wrapper := t.config.List("multi_instance_wrapper")
+	if len(wrapper) == 0 {
+		t.log.Fatal("multi-instance support is requested, but multi_instance_wrapper is empty")
+	}
+	return t.exec(append(wrapper, words...)...)
+}
+
+// exec runs a program with our standard files and returns its exit status.
+func (t *tool) exec(argv ...string) int {
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Env = t.environ
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = t.env.Stdin, t.env.Stdout, t.env.Stderr
+	return t.wait(cmd)
+}
+
+func (t *tool) wait(cmd *exec.Cmd) int {
+	err := cmd.Run()
+	var ended *exec.ExitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &ended):
+		if status, ok := ended.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+			return 128 + int(status.Signal())
+		}
+		return ended.ExitCode()
+	}
+	t.script.Log(maillog.LevelFatal, "cannot execute %s: %v", cmd.Path, reason(err))
+	return 1
+}
+
+// run carries out a command.
+func (t *tool) run(words []string) int {
+	signal.Ignore(syscall.SIGHUP)
+	t.present()
+	name := ""
+	if len(words) > 0 {
+		name = words[0]
+		words = words[1:]
+	}
+	if strings.HasPrefix(name, "/") {
+		return t.exec(append([]string{name}, words...)...)
+	}
+	do, ok := commands[name]
+	if !ok {
+		t.script.Fatal("unknown command: '%s'. Usage: postfix start (or stop, reload, abort, flush, check, status, set-permissions, upgrade-configuration, logrotate)", name)
+	}
+	return do(t, words)
+}
+
+// commands are the subcommands (spec §4.3).
+var commands = map[string]func(t *tool, args []string) int{
+	"start":           func(t *tool, _ []string) int { return t.start() },
+	"start-fg":        func(t *tool, _ []string) int { return t.startForeground() },
+	"stop":            func(t *tool, _ []string) int { return t.halt() },
+	"quick-stop":      func(t *tool, _ []string) int { return t.quickStop() },
+	"abort":           func(t *tool, _ []string) int { return t.abort() },
+	"drain":           func(t *tool, _ []string) int { return t.drain() },
+	"reload":          func(t *tool, _ []string) int { return t.reload() },
+	"flush":           func(t *tool, _ []string) int { return t.exec(t.dirs.command+"/postqueue", "-f") },
+	"check":           func(t *tool, _ []string) int { return t.check() },
+	"check-fatal":     func(t *tool, _ []string) int { return t.checkFatal() },
+	"check-warn":      func(t *tool, _ []string) int { return t.checkWarn() },
+	"status":          func(t *tool, _ []string) int { return t.status() },
+	"set-permissions": func(t *tool, args []string) int { return t.postInstall(append([]string{"set-permissions"}, args...)) },
+	"upgrade-configuration": func(t *tool, args []string) int {
+		return t.postInstall(append([]string{"upgrade-configuration"}, args...))
+	},
+	"post-install": func(t *tool, args []string) int { return t.postInstall(args) },
+	"tls":          func(t *tool, args []string) int { return t.tls(args) },
+	"logrotate":    func(t *tool, args []string) int { return t.logrotate(args) },
+	"start_msg":    func(t *tool, _ []string) int { return t.say("Start postfix") },
+	"stop_msg":     func(t *tool, _ []string) int { return t.say("Stop postfix") },
+}
+
+// say writes a line to standard output.
+func (t *tool) say(text string) int {
+	_, _ = io.WriteString(t.env.Stdout, text+"\n")
+	return 0
+}
+
+// present checks that the parts of the mail system are where they should be.
+func (t *tool) present() {
+	for _, x := range []struct{ what, path string }{
+		{"command directory", t.dirs.command}, {"daemon directory", t.dirs.daemon},
+	} {
+		t.directory(x.what, x.path)
+	}
+	if !executable(t.dirs.daemon + "/master") {
+		t.script.Fatal("no Postfix master program %s/master!", t.dirs.daemon)
+	}
+	t.directory("configuration directory", t.dirs.config)
+	if t.dirs.shlib != "no" && !t.rootless {
+		t.directory("shared-library directory", t.dirs.shlib)
+	}
+	if !t.rootless {
+		t.directory("meta directory", t.dirs.meta)
+	}
+	t.directory("queue directory", t.dirs.queue)
+	if !executable(t.dirs.command + "/postconf") {
+		t.script.Fatal("cannot execute %s/postconf!", t.dirs.command)
+	}
+	if err := os.Chdir(t.dirs.queue); err != nil {
+		t.script.Fatal("no Postfix queue directory %s!", t.dirs.queue)
+	}
+}
+
+func (t *tool) directory(what, path string) {
+	if st, err := os.Stat(path); err != nil || !st.IsDir() {
+		t.script.Fatal("no Postfix %s %s!", what, path)
+	}
+}
+
+// tls hands over to the key management script, which is not ours.
+func (t *tool) tls(args []string) int {
+	script := filepath.Join(t.dirs.daemon, "postfix-tls-script")
+	if !executable(script) {
+		t.script.Fatal("postfix tls: there is no %s", script)
+	}
+	return t.exec(append([]string{script}, args...)...)
+}
+
+func executable(path string) bool {
+	st, err := os.Stat(path)
+	return err == nil && st.Mode().IsRegular() && unix.Access(path, unix.X_OK) == nil
+}
+
+func terminal(w any) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
+}
+
+// reason is a system error without the path in front.
+func reason(err error) error {
+	var pe *os.PathError
+	if errors.As(err, &pe) {
+		err = pe.Err
+	}
+	return maillog.Errno(err)
+}

@@ -1,0 +1,150 @@
+// Package postlog is the command that logs what it is told, for shell scripts
+// (spec master.md §8.3).
+package postlog
+
+import (
+	"bufio"
+	"io"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"posthaste/pkg/command"
+	"posthaste/pkg/conf"
+	"posthaste/pkg/service/logging"
+	"posthaste/pkg/sys/maillog"
+)
+
+const usage = "usage: postlog [-c config_dir] [-i] [-p priority] [-t tag] [-v] [text]"
+
+// maxLine is the longest line of standard input that is logged as one record.
+const maxLine = 64 << 10
+
+// levels are the priorities of -p, without regard to case.
+var levels = map[string]maillog.Level{
+	"info": maillog.LevelInfo,
+	"warn": maillog.LevelWarning, "warning": maillog.LevelWarning,
+	"error": maillog.LevelError, "err": maillog.LevelError,
+	"fatal": maillog.LevelFatal, "crit": maillog.LevelFatal,
+	"panic": maillog.LevelPanic,
+}
+
+// Main runs the command in the environment of the process.
+func Main(args []string) int { return Run(args, command.OS()) }
+
+type exit struct{ code int }
+
+// Run runs the command; args[0] is the name it was called as.
+func Run(args []string, env command.Env) (code int) {
+	defer func() {
+		if r := recover(); r != nil {
+			e, ok := r.(exit)
+			if !ok {
+				panic(r)
+			}
+			code = e.code
+		}
+	}()
+	getenv := func(name string) string { v, _ := env.Lookup(name); return v }
+	logs := logging.Early("postlog", getenv)
+	logs.Stderr, logs.ErrorOutput = terminal(env.Stderr), env.Stderr
+	logs.Exit = func(code int) { panic(exit{code}) }
+	log := maillog.New(logs)
+	o := parse(args, log)
+	if o.configDir == "" {
+		o.configDir = getenv("MAIL_CONFIG")
+	}
+	c, err := conf.Load(conf.Options{Dir: o.configDir, ProcessName: "postlog", Fatal: log.Fatal, Warn: log.Warn, Error: log.Error})
+	if err != nil {
+		log.Fatal("%v", err)
+	}
+	if logs, err = logging.Configured(c, "postlog", logs); err != nil {
+		log.Fatal("%v", err)
+	}
+	logs.FallbackFile = c.String("maillog_file")
+	logs.StderrTag = logs.Tag
+	if o.tag != "" {
+		logs.Tag, logs.StderrTag = o.tag, o.tag
+	}
+	log.Reset(logs)
+	level, ok := levels[strings.ToLower(o.priority)]
+	if !ok {
+		log.Fatal("bad severity: \"%s\"", o.priority)
+	}
+	if len(o.words) > 0 {
+		write(log, level, strings.Join(o.words, " "))
+		return 0
+	}
+	return copyLines(log, level, env.Stdin)
+}
+
+func copyLines(log *maillog.Logger, level maillog.Level, in io.Reader) int {
+	r := bufio.NewReaderSize(in, maxLine)
+	for {
+		line, err := r.ReadSlice('\n')
+		if len(line) > 0 {
+			write(log, level, strings.TrimSuffix(string(line), "\n"))
+		}
+		if err != nil && err != bufio.ErrBufferFull {
+			return 0
+		}
+	}
+}
+
+// write logs one record; the two last levels cost a second, as in a program
+// that ends with them.
+func write(log *maillog.Logger, level maillog.Level, text string) {
+	log.Log(level, "%s", text)
+	if level >= maillog.LevelFatal {
+		time.Sleep(time.Second)
+	}
+}
+
+type options struct {
+	configDir, priority, tag string
+	words                    []string
+}
+
+func parse(args []string, log *maillog.Logger) options {
+	syscall.Umask(0o022)
+	o := options{priority: "info"}
+	values := map[byte]*string{'c': &o.configDir, 'p': &o.priority, 't': &o.tag}
+	rest := args[1:]
+	for len(rest) > 0 && len(rest[0]) > 1 && rest[0][0] == '-' {
+		word := rest[0]
+		rest = rest[1:]
+		if word == "--" {
+			break
+		}
+		for i := 1; i < len(word); i++ {
+			p, takes := values[word[i]]
+			switch {
+			case takes:
+				*p = word[i+1:]
+				if *p == "" {
+					if len(rest) == 0 {
+						log.Fatal(usage)
+					}
+					*p, rest = rest[0], rest[1:]
+				}
+				i = len(word)
+			case word[i] != 'i' && word[i] != 'v':
+				log.Fatal(usage)
+			}
+		}
+	}
+	o.words = rest
+	return o
+}
+
+func terminal(w any) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
+}

@@ -1,0 +1,71 @@
+package cleanup
+
+import (
+	"context"
+	"os"
+	"time"
+
+	"posthaste/pkg/ipc/bounce"
+	"posthaste/pkg/ipc/dial"
+	"posthaste/pkg/ipc/rewrite"
+	"posthaste/pkg/ipc/trigger"
+	"posthaste/pkg/ipc/verify"
+	"posthaste/pkg/service"
+	"posthaste/pkg/table"
+)
+
+// triggerTimeout bounds the attempt to wake the queue manager up; a message
+// that it was not told of is found by its next scan.
+const triggerTimeout = 10 * time.Second
+
+// Main runs the daemon and returns its exit status.
+func Main(args []string) int {
+	d := &daemon{now: time.Now}
+	return service.Run(service.Service{
+		Name:         "cleanup",
+		Kind:         service.Single,
+		FlowToken:    true,
+		Setup:        d.setup,
+		Start:        d.start,
+		Serve:        d.client,
+		TableChanged: d.maps.changed,
+		Done:         func(*service.Runtime) { d.triggers.Wait() },
+	}, args, os.Environ())
+}
+
+// setup reads the configuration and opens the tables, as root and before
+// chroot.
+func (d *daemon) setup(rt *service.Runtime) (err error) {
+	d.log = rt.Log
+	if d.set, err = readSettings(rt.Config); err != nil {
+		return err
+	}
+	env := table.Env{Config: rt.Config, Log: rt.Log, Daemon: true}
+	if d.maps, err = openMaps(env, rt.Config); err != nil {
+		return err
+	}
+	d.isLocal, err = localDomains(env, rt.Config)
+	return err
+}
+
+// start makes the clients of other services; no connection is opened yet.
+func (d *daemon) start(_ context.Context, rt *service.Runtime) error {
+	c := rt.Config
+	d.spool = rt.Queue
+	d.rewrite = rewrite.New(rewrite.FromConfig(c, rt.Log))
+	d.bounce = &bounce.Client{Dialer: dial.Dialer{Timeout: c.Duration("ipc_timeout"), Log: rt.Log}}
+	d.verify = verify.New(verify.FromConfig(c, rt.Log))
+	d.trigger = func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), triggerTimeout)
+		defer cancel()
+		// No queue manager, no trigger: it scans the queue when it starts.
+		_ = trigger.Send(ctx, dial.Public, d.set.queueService, "W")
+	}
+	d.held = func() { rt.FlowControl.Put(1) }
+	return nil
+}
+
+// client serves one connection.
+func (d *daemon) client(ctx context.Context, conn *service.Conn) error {
+	return d.serve(ctx, conn, conn.Runtime.ServiceName+" socket")
+}

@@ -1,0 +1,95 @@
+package rewrite
+
+import (
+	"context"
+	"net/netip"
+	"strings"
+
+	"golang.org/x/net/idna"
+
+	"posthaste/pkg/table"
+)
+
+// localDomains answers whether mail for a domain is for this machine (spec §3.2).
+type localDomains struct {
+	destinations *table.MatchList // mydestination
+	own          map[netip.Addr]bool
+}
+
+func (l *localDomains) match(ctx context.Context, domain string) (bool, error) {
+	domain = strings.TrimSuffix(domain, ".")
+	if domain == "" || strings.HasSuffix(domain, ".") {
+		return false, nil
+	}
+	if ok, err := l.destinations.Match(ctx, domain); ok || err != nil {
+		return ok, err
+	}
+	addr, ok := parseLiteral(domain)
+	return ok && l.own[addr], nil
+}
+
+// parseLiteral reads "[1.2.3.4]" and "[IPv6:::1]".
+func parseLiteral(domain string) (netip.Addr, bool) {
+	text, ok := strings.CutPrefix(domain, "[")
+	if !ok {
+		return netip.Addr{}, false
+	}
+	if text, ok = strings.CutSuffix(text, "]"); !ok {
+		return netip.Addr{}, false
+	}
+	six := len(text) > 5 && strings.EqualFold(text[:5], "IPv6:")
+	if six {
+		text = text[5:]
+	}
+	addr, err := netip.ParseAddr(text)
+	return addr, err == nil && addr.Is6() == six && addr.Zone() == ""
+}
+
+// maxHostName and maxLabel are the limits of RFC 1035 §2.3.4.
+const (
+	maxHostName = 255
+	maxLabel    = 63
+)
+
+// validHost checks the syntax of a host name: letters, digits, '-' and '_', not all
+// numeric. A name with other characters must have an ASCII form.
+func validHost(name string) bool {
+	if name == "" || len(name) > maxHostName {
+		return false
+	}
+	for i := 0; i < len(name); i++ {
+		if name[i] >= 0x80 {
+			ascii, err := idna.New(idna.MapForLookup(), idna.BidiRule(), idna.StrictDomainName(false)).ToASCII(name)
+			return err == nil && validHost(ascii)
+		}
+	}
+	numeric := true
+	for label := range strings.SplitSeq(name, ".") {
+		if label == "" || len(label) > maxLabel || label[0] == '-' || label[len(label)-1] == '-' {
+			return false
+		}
+		for i := 0; i < len(label); i++ {
+			switch c := label[i]; {
+			case '0' <= c && c <= '9':
+			case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', c == '-', c == '_':
+				numeric = false
+			default:
+				return false
+			}
+		}
+	}
+	return !numeric
+}
+
+// bareIP reports whether a domain is an IP address without brackets, and gives the
+// bracketed form.
+func bareIP(domain string) (string, bool) {
+	addr, err := netip.ParseAddr(domain)
+	if err != nil || addr.Zone() != "" {
+		return "", false
+	}
+	if addr.Is4() {
+		return "[" + domain + "]", true
+	}
+	return "[IPv6:" + domain + "]", true
+}

@@ -1,0 +1,216 @@
+package dial
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Limits of a pool (ipc.md §1.3), used where its configuration has zeros.
+const (
+	DefaultIdle     = 5 * time.Second    // ipc_idle
+	DefaultTTL      = 1000 * time.Second // ipc_ttl
+	DefaultMaxConns = 20                 // open connections of one pool
+	RetryDelay      = time.Second
+)
+
+// PoolConfig describes a service that answers many requests on a connection.
+type PoolConfig struct {
+	Dialer
+	Class    string
+	Service  string
+	Protocol string        // its announcement
+	Idle     time.Duration // an unused connection is closed after this (ipc_idle)
+	TTL      time.Duration // any connection is closed after this (ipc_ttl)
+	MaxConns int           // exchanges at one time; more wait for their turn
+}
+
+// Pool shares connections to one service among goroutines. One exchange at a
+// time uses a connection: the protocols are half duplex (ipc.md §1.1).
+type Pool struct {
+	cfg   PoolConfig
+	slots chan struct{}
+
+	mu     sync.Mutex
+	idle   []*pooled // oldest first
+	timer  *time.Timer
+	closed bool
+}
+
+type pooled struct {
+	*Conn
+	born, used time.Time
+}
+
+// NewPool returns an empty pool; connections are made on use.
+func NewPool(cfg PoolConfig) *Pool {
+	if cfg.Idle <= 0 {
+		cfg.Idle = DefaultIdle
+	}
+	if cfg.TTL <= 0 {
+		cfg.TTL = DefaultTTL
+	}
+	if cfg.MaxConns <= 0 {
+		cfg.MaxConns = DefaultMaxConns
+	}
+	return &Pool{cfg: cfg, slots: make(chan struct{}, cfg.MaxConns)}
+}
+
+// Try makes one exchange on a fresh or kept connection. The function writes one
+// request and reads its whole reply; when it fails the connection is closed. A
+// connection that does not announce the protocol fails too.
+func (p *Pool) Try(ctx context.Context, exchange func(*Conn) error) error {
+	select {
+	case p.slots <- struct{}{}:
+		defer func() { <-p.slots }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	c, err := p.get(ctx)
+	if err != nil {
+		return err
+	}
+	release := c.Bind(ctx)
+	err = exchange(c.Conn)
+	if !release() || err != nil {
+		c.Close()
+		if ctx.Err() != nil && err != nil {
+			return ctx.Err()
+		}
+		return err
+	}
+	p.put(c)
+	return nil
+}
+
+// Do is Try, repeated each second until it succeeds or ctx ends. From the second
+// failure on, or when the first says more than that the peer went away, it
+// logs "problem talking to service NAME: reason".
+func (p *Pool) Do(ctx context.Context, exchange func(*Conn) error) error {
+	for n := 1; ; n++ {
+		err := p.Try(ctx, exchange)
+		var permanent *PermanentError
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.As(err, &permanent):
+			return permanent.Err
+		case n > 1 || !wentAway(err):
+			p.cfg.warn("problem talking to service %s: %s", p.cfg.Service, Reason(err))
+		}
+		if err := sleep(ctx, RetryDelay); err != nil {
+			return err
+		}
+	}
+}
+
+// PermanentError is returned by an exchange that must not be repeated; Do
+// returns what is in it.
+type PermanentError struct{ Err error }
+
+func (e *PermanentError) Error() string { return e.Err.Error() }
+
+func (e *PermanentError) Unwrap() error { return e.Err }
+
+// wentAway is the ordinary end of a server that was idle for long enough.
+func wentAway(err error) bool {
+	return errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ENOENT) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF)
+}
+
+func (p *Pool) get(ctx context.Context) (*pooled, error) {
+	for {
+		c := p.take()
+		if c == nil {
+			break
+		}
+		if time.Since(c.born) < p.cfg.TTL && !c.Stale() {
+			return c, nil
+		}
+		c.Close()
+	}
+	conn, err := p.cfg.Connect(ctx, p.cfg.Class, p.cfg.Service, Policy{Delay: ConnectDelay})
+	if err != nil {
+		return nil, err
+	}
+	release := conn.Bind(ctx)
+	err = conn.Expect(p.cfg.Protocol)
+	if !release() || err != nil {
+		conn.Close()
+		if err == nil {
+			err = ctx.Err()
+		}
+		return nil, err
+	}
+	return &pooled{Conn: conn, born: time.Now()}, nil
+}
+
+// take removes the connection used last, so that the others can grow old.
+func (p *Pool) take() *pooled {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.idle) == 0 {
+		return nil
+	}
+	c := p.idle[len(p.idle)-1]
+	p.idle = p.idle[:len(p.idle)-1]
+	return c
+}
+
+func (p *Pool) put(c *pooled) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		c.Close()
+		return
+	}
+	c.used = time.Now()
+	p.idle = append(p.idle, c)
+	if p.timer == nil {
+		p.timer = time.AfterFunc(p.cfg.Idle, p.sweep)
+	}
+}
+
+// sweep closes what nobody used for a while, and looks again later if anything
+// is left.
+func (p *Pool) sweep() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	kept := p.idle[:0]
+	for _, c := range p.idle {
+		if now.Sub(c.used) >= p.cfg.Idle || now.Sub(c.born) >= p.cfg.TTL {
+			c.Close()
+		} else {
+			kept = append(kept, c)
+		}
+	}
+	p.idle = kept
+	p.timer = nil
+	if len(kept) > 0 && !p.closed {
+		wait := max(p.cfg.Idle-now.Sub(kept[0].used), time.Millisecond)
+		p.timer = time.AfterFunc(wait, p.sweep)
+	}
+}
+
+// Close closes the idle connections; those in use are closed after their
+// exchange.
+func (p *Pool) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	for _, c := range p.idle {
+		c.Close()
+	}
+	p.idle = nil
+	if p.timer != nil {
+		p.timer.Stop()
+		p.timer = nil
+	}
+	return nil
+}

@@ -1,0 +1,146 @@
+package queue
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"iter"
+	"os"
+	"path/filepath"
+)
+
+const (
+	scanBatch = 512 // names read from a directory at once
+	scanDepth = 32  // hash directories below each other; more is damage
+)
+
+// Entry is what a Walker met.
+type Entry struct {
+	Dir   string // path of the directory it is in
+	Name  string
+	Depth int  // number of hash directories above it
+	Leave bool // Dir/Name is a hash directory that has been read to its end
+}
+
+// Path is the path of the entry.
+func (e Entry) Path() string { return filepath.Join(e.Dir, e.Name) }
+
+// Walker reads a directory tree depth first, in the order of the directory,
+// a batch of names at a time: its memory does not depend on the number of
+// files. Names of one character are hash directories and are entered, without
+// a look at what they are (spec queue.md §1.3); everything else is an entry.
+type Walker struct {
+	flat  bool
+	stack []*walkLevel
+}
+
+type walkLevel struct {
+	f     *os.File
+	path  string
+	names []string
+}
+
+// Walk starts a walk through a queue. maildrop is flat: nothing in it is
+// entered.
+func (s *Spool) Walk(queue string) (*Walker, error) {
+	w := &Walker{flat: queue == Maildrop}
+	if err := w.enter(s.QueueDir(queue)); err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
+func (w *Walker) enter(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	w.stack = append(w.stack, &walkLevel{f: f, path: path})
+	return nil
+}
+
+// Next returns the next entry, io.EOF at the end, and any other error for a
+// directory that cannot be read; the walk goes on behind it when Next is
+// called again.
+func (w *Walker) Next() (Entry, error) {
+	for len(w.stack) > 0 {
+		depth := len(w.stack) - 1
+		top := w.stack[depth]
+		if len(top.names) == 0 {
+			names, err := top.f.Readdirnames(scanBatch)
+			if len(names) == 0 {
+				return w.leave(err)
+			}
+			top.names = names
+		}
+		name := top.names[0]
+		top.names = top.names[1:]
+		if len(name) != 1 || w.flat {
+			return Entry{Dir: top.path, Name: name, Depth: depth}, nil
+		}
+		if depth == scanDepth {
+			continue
+		}
+		if err := w.enter(filepath.Join(top.path, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return Entry{Dir: top.path, Name: name, Depth: depth}, err
+		}
+	}
+	return Entry{}, io.EOF
+}
+
+// leave closes the innermost directory.
+func (w *Walker) leave(err error) (Entry, error) {
+	depth := len(w.stack) - 1
+	top := w.stack[depth]
+	top.f.Close()
+	w.stack = w.stack[:depth]
+	if err == io.EOF {
+		err = nil
+	}
+	if depth == 0 {
+		if err == nil {
+			err = io.EOF
+		}
+		return Entry{}, err
+	}
+	return Entry{Dir: filepath.Dir(top.path), Name: filepath.Base(top.path), Depth: depth - 1, Leave: true}, err
+}
+
+// Close ends a walk early. It may be called at any time.
+func (w *Walker) Close() {
+	for _, level := range w.stack {
+		level.f.Close()
+	}
+	w.stack = nil
+}
+
+// Scan yields the name of every file in a queue that looks like a queue id,
+// hashed or not, in directory order. Files come and go meanwhile: one that is
+// renamed during the scan may be seen twice or not at all. The error of a
+// directory that cannot be read comes with an empty name; the scan goes on
+// behind it.
+func (s *Spool) Scan(queue string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		w, err := s.Walk(queue)
+		if err != nil {
+			yield("", err)
+			return
+		}
+		defer w.Close()
+		for {
+			e, err := w.Next()
+			switch {
+			case err == io.EOF:
+				return
+			case err != nil:
+				if !yield("", err) {
+					return
+				}
+			case !e.Leave && ValidID(e.Name):
+				if !yield(e.Name, nil) {
+					return
+				}
+			}
+		}
+	}
+}

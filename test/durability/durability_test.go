@@ -1,0 +1,249 @@
+package durability
+
+import (
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"posthaste/test/world"
+)
+
+var tagIn = regexp.MustCompile(`<(\w+)@durability\.test>`)
+
+// evidence counts the messages below directories by their tags.
+func evidence(dirs ...string) map[string]int {
+	found := map[string]int{}
+	for _, dir := range dirs {
+		filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+			if err != nil || !e.Type().IsRegular() {
+				return nil
+			}
+			if data, err := os.ReadFile(path); err == nil {
+				if m := tagIn.FindSubmatch(data); m != nil {
+					found[string(m[1])]++
+				}
+			}
+			return nil
+		})
+	}
+	return found
+}
+
+// TestKillStorm passes 1,000 messages while daemons, master among them, are
+// killed with -9 again and again. None that was promised may be lost.
+func TestKillStorm(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIP: takes a minute")
+	}
+	w := world.Test(t, world.Options{Main: []string{
+		"home_mailbox = Maildir/", "service_throttle_time = 1s", "transport_retry_time = 1s", "queue_run_delay = 1s",
+		"minimal_backoff_time = 1s", "maximal_backoff_time = 2s", "qmgr_daemon_timeout = 10s", "in_flow_delay = 0",
+		"ipc_timeout = 10s", "smtpd_tls_security_level = none",
+	}})
+	if err := w.Start(); err != nil {
+		t.Fatal(err)
+	}
+	const messages = 1000 // of a size that takes the suite a few seconds
+	l := newLedger()
+	stop, finished := make(chan struct{}), make(chan struct{})
+	go func() {
+		sendAll(w, l, "storm", "alice@mail.example.com", messages, 10, stop)
+		close(finished)
+	}()
+	kills, timeout := map[string]int{}, time.After(150*time.Second)
+storm:
+	for {
+		select {
+		case <-finished:
+			break storm
+		case <-timeout:
+			close(stop)
+			t.Errorf("only %d of %d messages accepted within the time", l.count(), messages)
+			<-finished
+			break storm
+		case <-time.After(time.Duration(10+rand.IntN(60)) * time.Millisecond):
+			if name := killOne(w); name != "" {
+				kills[name]++
+			}
+		}
+	}
+	revive(w)
+	home := w.Path("/home/alice/Maildir/new")
+	var got map[string]int
+	for end := time.Now().Add(60 * time.Second); time.Now().Before(end); time.Sleep(500 * time.Millisecond) {
+		if got = evidence(home); len(l.lost(got)) == 0 {
+			break
+		}
+		w.Run("", "postqueue", "-f")
+	}
+	if lost := l.lost(got); len(lost) > 0 {
+		queue := w.Run("", "mailq")
+		t.Errorf("%d of %d promised messages are not in the mailbox, %d of them not in the queue either\n%.2000s",
+			len(lost), l.count(), len(l.lost(evidence(home, w.Path("/var/spool/postfix")))), queue.Out)
+	}
+	duplicates := 0
+	for _, n := range got {
+		duplicates += n - 1
+	}
+	fmt.Printf("kill storm: %d messages accepted, %d delivered, %d duplicates, %d attempts repeated by clients, killed %v\n",
+		l.count(), len(got), duplicates, l.retries, kills)
+	if len(kills) < 5 {
+		t.Errorf("the storm hit only %v", kills)
+	}
+}
+
+// killOne kills one process of the suite, and starts the system again if that
+// was master.
+func killOne(w *world.World) string {
+	r := w.Sh(`for p in /proc/[0-9]*; do case $(readlink $p/exe) in /usr/lib/postfix/*) echo ${p#/proc/} $(tr '\0' ' ' <$p/cmdline | cut -d' ' -f1);; esac; done 2>/dev/null`)
+	lines := strings.Split(strings.TrimSpace(r.Out), "\n")
+	pid, name, ok := strings.Cut(lines[rand.IntN(len(lines))], " ")
+	if !ok {
+		revive(w)
+		return ""
+	}
+	name = filepath.Base(name)
+	if name == "master" && rand.IntN(3) > 0 {
+		return "" // master's death is slow to mend: not every time
+	}
+	w.Run("", "kill", "-9", pid)
+	if name == "master" {
+		revive(w)
+	}
+	return name
+}
+
+func revive(w *world.World) {
+	for range 20 {
+		if w.Run("", "postfix", "status").Code == 0 || w.Run("", "postfix", "start").Code == 0 {
+			return
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+}
+
+// Requests of the ext4 ioctl that ends a mounted file system the way a power
+// failure does: nothing more reaches the disk, not even the journal.
+const (
+	extShutdown   = 0x8004587d // EXT4_IOC_SHUTDOWN
+	noLogFlush    = 2          // EXT4_GOING_FLAGS_NOLOGFLUSH
+	powerCuts     = 6
+	cutsImageSize = "96M"
+)
+
+// TestPowerCut lets mail pass over a file system of its own on a loop device,
+// with the queue and the mailboxes on it, and ends that file system at a
+// random instant. After recovery from the journal everything promised must be
+// there.
+func TestPowerCut(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIP: takes a minute")
+	}
+	total := 0
+	for range powerCuts {
+		total += powerCut(t)
+	}
+	fmt.Printf("power cuts: %d cuts, %d promised messages, all found\n", powerCuts, total)
+	if total < 20*powerCuts {
+		t.Errorf("only %d messages were accepted before the cuts: the test proves nothing", total)
+	}
+}
+
+func powerCut(t *testing.T) int {
+	w := world.Test(t, world.Options{Main: []string{"home_mailbox = Maildir/", "defer_transports = smtp", "in_flow_delay = 0", "smtpd_tls_security_level = none"}})
+	defer w.Close()
+	disk := filepath.Join(w.Dir, "disk")
+	loop, detach, err := attach(disk)
+	if err != nil {
+		t.Skip("SKIP: no loop device here: ", err)
+	}
+	defer detach()
+	r := w.Sh(`set -e; mkdir -p /tmp/disk; mknod "$1" b 7 "${1#/dev/loop}"; mount "$1" /tmp/disk
+		cp -a /var/spool/postfix /tmp/disk/spool; cp -a /home /tmp/disk/home; sync
+		mount --bind /tmp/disk/spool /var/spool/postfix; mount --bind /tmp/disk/home /home`, loop)
+	if r.Code != 0 {
+		t.Fatalf("mount: %s", r.Err)
+	}
+	if err := w.Start(); err != nil {
+		t.Fatal(err)
+	}
+	l := newLedger()
+	stop := make(chan struct{})
+	done := make(chan struct{}, 3)
+	for i, rcpt := range []string{"alice@mail.example.com", "x@deferred.test"} {
+		go func() {
+			sendAll(w, l, fmt.Sprintf("cut%d", i), rcpt, 100000, 3, stop)
+			done <- struct{}{}
+		}()
+	}
+	go func() {
+		submit(w, l, stop)
+		done <- struct{}{}
+	}()
+	time.Sleep(time.Duration(400+rand.IntN(1200)) * time.Millisecond)
+	l.close()
+	if err := cutPower(w.Path("/tmp/disk")); err != nil {
+		t.Fatal(err)
+	}
+	close(stop)
+	// What waits for better times on a dead disk would wait for ever.
+	for waiting := 3; waiting > 0; {
+		w.Sh(`for p in /proc/[0-9]*; do case $(readlink $p/exe) in /usr/lib/postfix/*|/usr/sbin/*) kill -9 ${p#/proc/};; esac; done 2>/dev/null`)
+		select {
+		case <-done:
+			waiting--
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+	if r := w.Sh(`umount /var/spool/postfix && umount /home && umount /tmp/disk && mount "$1" /tmp/disk`, loop); r.Code != 0 {
+		t.Fatalf("mount again after the cut: %s", r.Err)
+	}
+	if lost := l.lost(evidence(w.Path("/tmp/disk/spool"), w.Path("/tmp/disk/home"))); len(lost) > 0 {
+		t.Errorf("%d of %d promised messages are gone after a power cut, such as %s", len(lost), l.count(), lost[0])
+	}
+	return l.count()
+}
+
+// attach makes a file an ext4 file system on a loop device.
+func attach(file string) (loop string, detach func(), err error) {
+	out, err := exec.Command("/bin/sh", "-c", `truncate -s "$2" "$1" && mkfs.ext4 -q "$1" && losetup --find --show "$1"`, "sh", file, cutsImageSize).CombinedOutput()
+	loop = strings.TrimSpace(string(out))
+	if err != nil {
+		return "", nil, fmt.Errorf("%v: %s", err, loop)
+	}
+	return loop, func() { exec.Command("losetup", "-d", loop).Run() }, nil
+}
+
+// submit uses sendmail; its exit status is the promise.
+func submit(w *world.World, l *ledger, stop <-chan struct{}) {
+	for i := 0; ; i++ {
+		select {
+		case <-stop:
+			return
+		default:
+		}
+		tag := fmt.Sprintf("submit%05d", i)
+		r := world.Do(w.As("bob", "sendmail", "alice"), "Message-ID: <"+tag+"@durability.test>\nSubject: x\n\nbody\n")
+		if r.Code == 0 {
+			l.promise(tag)
+		}
+	}
+}
+
+func cutPower(mountpoint string) error {
+	f, err := os.Open(mountpoint)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return unix.IoctlSetPointerInt(int(f.Fd()), extShutdown, noLogFlush)
+}

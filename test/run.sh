@@ -1,0 +1,24 @@
+#!/bin/sh
+# make test: everything this machine can run. What is fetched is unpacked under
+# build/; what is skipped says why.
+set -u
+export GO=${GO:-go}
+status=0
+
+echo "== Debian's postfix, the oracle"
+if sh test/world/fetch.sh build/debian; then
+	echo "unpacked in build/debian"
+else
+	echo "SKIP: the differential and interchange tests: Debian's package cannot be had here"
+	[ -n "${CI:-}" ] && exit 1
+fi
+[ "$(id -u)" = 0 ] || echo "SKIP: tests that need root (namespaces, other users, port 25): run 'sudo make test' for them"
+
+echo "== our suite at Debian's paths"
+make --no-print-directory build/ours || exit 1
+
+echo "== tests"
+if [ -z "$(gofmt -l cmd pkg test)" ]; then :; else gofmt -l cmd pkg test; echo "not gofmt-clean"; status=1; fi
+$GO vet ./... || status=1
+$GO test -timeout 9m ./... || status=1
+exit $status
