@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -147,12 +148,9 @@ func parsePorts(list string) (ports map[string]string, warnings []string) {
 // both.
 func (c *Config) hostname() error {
 	if _, set := c.settings["myhostname"]; !set {
-		name, err := SystemHostname(c.settings["mydomain"], c.Expand)
-		if err != nil {
-			c.warn("%s", err)
-			return errors.New("unable to use my own hostname")
+		if err := c.systemName(); err != nil {
+			return err
 		}
-		c.runtime["myhostname"] = name
 	}
 	host, err := c.domainName("myhostname")
 	if err != nil {
@@ -163,6 +161,17 @@ func (c *Config) hostname() error {
 	}
 	_, err = c.domainName("mydomain")
 	return err
+}
+
+// systemName computes the default of myhostname.
+func (c *Config) systemName() error {
+	name, err := SystemHostname(c.settings["mydomain"], c.Expand)
+	if err != nil {
+		c.warn("%s", err)
+		return errors.New("unable to use my own hostname")
+	}
+	c.runtime["myhostname"] = name
+	return nil
 }
 
 func (c *Config) domainName(parameter string) (string, error) {
@@ -439,4 +448,30 @@ func (c *Config) group(parameter string) (identity, error) {
 		return identity{}, c.inFile("parameter %s: group %s has same group ID as %s", parameter, name, other.Name)
 	}
 	return identity{parameter, "group", name, "", g.Gid}, nil
+}
+
+// ComputedDefault returns the default of myhostname, mydomain or mynetworks
+// for the given main.cf settings, without the checks of Load. Postconf shows
+// it. The error is a fatal message.
+func ComputedDefault(name string, settings Settings, warn func(format string, a ...any)) (string, error) {
+	o := Options{Warn: warn}
+	o.defaults()
+	c := newConfig("", maps.Clone(settings), o)
+	steps := []func() error{c.systemName}
+	if name == "mynetworks" {
+		steps = append(steps, c.protocols, c.interfaces)
+	}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return "", err
+		}
+	}
+	switch name {
+	case "mynetworks":
+		return c.myNetworks()
+	case "mydomain":
+		host, err := c.str(mustKnow("myhostname"))
+		return DomainOf(host), err
+	}
+	return c.runtime[name], nil
 }

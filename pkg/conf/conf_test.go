@@ -189,6 +189,7 @@ func TestOverridesAndGetters(t *testing.T) {
 	check("not explicit", ok, false)
 	check("transport", c.TransportInt("relay", "destination_concurrency_limit"), 5)
 	check("transport default", c.TransportInt("smtp", "destination_concurrency_limit"), 20)
+	check("transport odd default", c.TransportInt("smtp", "initial_destination_concurrency"), 5)
 	check("transport built in", c.TransportInt("local", "destination_concurrency_limit"), 2)
 	check("transport time", c.TransportDuration("smtp", "destination_rate_delay"), 2*time.Minute)
 	check("transport text", c.TransportString("smtp", "destination_concurrency_positive_feedback"), "1")

@@ -124,6 +124,9 @@ func transportParameters() []ServiceParameter {
 	for i := range list {
 		p := &list[i]
 		p.Default = "default" + p.Suffix
+		if p.Suffix == "_initial_destination_concurrency" {
+			p.Default = p.Suffix[1:] // its name has no "default_"
+		}
 		if p.Kind == KindString && p.Min == 0 {
 			p.Kind = KindInt
 		}

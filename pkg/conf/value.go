@@ -44,21 +44,21 @@ func (c *Config) Duration(name string) time.Duration {
 // TransportInt returns the value of transport_suffix, for example
 // ("smtp", "destination_concurrency_limit"), else of default_suffix.
 func (c *Config) TransportInt(transport, suffix string) int {
-	value, err := c.integer(c.derived(transport+"_"+suffix, "default_"+suffix))
+	value, err := c.integer(c.transport(transport, suffix))
 	c.must(err)
 	return int(value)
 }
 
 // TransportDuration is TransportInt for time parameters.
 func (c *Config) TransportDuration(transport, suffix string) time.Duration {
-	value, err := c.duration(c.derived(transport+"_"+suffix, "default_"+suffix))
+	value, err := c.duration(c.transport(transport, suffix))
 	c.must(err)
 	return value
 }
 
 // TransportString is TransportInt for string parameters.
 func (c *Config) TransportString(transport, suffix string) string {
-	value, err := c.str(c.derived(transport+"_"+suffix, "default_"+suffix))
+	value, err := c.str(c.transport(transport, suffix))
 	c.must(err)
 	return value
 }
@@ -80,6 +80,15 @@ func (c *Config) parameter(name string) Parameter {
 		return Parameter{Name: name}
 	}
 	return mustKnow(name)
+}
+
+// transport describes a parameter of a delivery transport.
+func (c *Config) transport(transport, suffix string) Parameter {
+	defaultName := "default_" + suffix
+	if suffix == "initial_destination_concurrency" {
+		defaultName = suffix
+	}
+	return c.derived(transport+"_"+suffix, defaultName)
 }
 
 // derived describes a parameter made from a service's name, whose default is

@@ -94,3 +94,8 @@ func (c *Conn) Available() {
 		_ = c.Conn.Close()
 	}
 }
+
+// NewConn makes a Conn of a connection, for tests of a daemon's Serve.
+func NewConn(conn net.Conn) *Conn {
+	return &Conn{Conn: conn, Runtime: &Runtime{}, state: &connState{ctx: context.Background()}}
+}

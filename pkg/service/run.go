@@ -144,12 +144,15 @@ func (p *process) startLog(name string) {
 // options reads the command line.
 func (p *process) options(argv []string, name string) {
 	o, err := parseOptions(p.s, argv)
-	if err != nil {
-		p.log.Fatal("%v", err)
-	}
 	p.o = o
 	p.logs.Stderr = o.logStderr
 	p.logs.Verbose += o.verbose
+	if o.logStderr {
+		p.log.Reset(p.logs)
+	}
+	if err != nil {
+		p.log.Fatal("%v", err)
+	}
 	if p.o.name == "" {
 		p.o.name = name
 	}
@@ -157,9 +160,6 @@ func (p *process) options(argv []string, name string) {
 		p.logs.Stderr = true
 		p.log.Reset(p.logs)
 		p.log.Fatal("do not run this command by hand")
-	}
-	if o.logStderr {
-		p.log.Reset(p.logs)
 	}
 	if len(o.args) > 0 && !p.s.Arguments {
 		p.log.Fatal("unexpected command-line argument: %s", o.args[0])

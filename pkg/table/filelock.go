@@ -13,9 +13,13 @@ import (
 	"posthaste/pkg/sys/filelock"
 )
 
-// lockFile takes an flock and waits for it as long as ctx allows.
+// lockFile takes an flock and waits for it as long as ctx allows. A wait that cannot be
+// cancelled is left to the kernel, which is fair.
 func lockFile(ctx context.Context, f *os.File, how filelock.How) error {
-	const longest = 100 * time.Millisecond
+	const longest = 8 * time.Millisecond
+	if ctx.Done() == nil {
+		return filelock.Lock(f, how, filelock.Flock, true)
+	}
 	for wait := time.Millisecond; ; wait = min(2*wait, longest) {
 		err := filelock.Lock(f, how, filelock.Flock, false)
 		if err == nil || !filelock.IsBusy(err) {

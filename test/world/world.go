@@ -494,6 +494,23 @@ func (w *World) WaitLog(patience time.Duration, texts ...string) (string, error)
 	}
 }
 
+// Install puts the other suite's programs over this machine's, as an
+// administrator would exchange packages; the mail system must be stopped.
+func (w *World) Install(s Suite) error {
+	from, err := tree(s)
+	if err != nil {
+		return err
+	}
+	r := w.Sh(`set -e; for d in sbin bin lib/postfix; do
+			(cd "$1/usr/$d" && find . \( -type f -o -type l \) | while read f; do mkdir -p "/usr/$d/${f%/*}"; cp -a --remove-destination "$f" "/usr/$d/$f"; done)
+		done
+		for p in postdrop postqueue; do chgrp postdrop /usr/sbin/$p; chmod 2555 /usr/sbin/$p; done`, from)
+	if r.Code != 0 {
+		return fmt.Errorf("install %s: %s", s, r.Err)
+	}
+	return nil
+}
+
 // Start starts the mail system and returns when "postfix start" does.
 func (w *World) Start() error {
 	if r := w.Run("", "postfix", "start"); r.Code != 0 {

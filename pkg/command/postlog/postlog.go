@@ -54,6 +54,10 @@ func Run(args []string, env command.Env) (code int) {
 	logs.Exit = func(code int) { panic(exit{code}) }
 	log := maillog.New(logs)
 	o := parse(args, log)
+	level, ok := levels[strings.ToLower(o.priority)]
+	if !ok {
+		log.Fatal("bad severity: \"%s\"", o.priority)
+	}
 	if o.configDir == "" {
 		o.configDir = getenv("MAIL_CONFIG")
 	}
@@ -70,10 +74,6 @@ func Run(args []string, env command.Env) (code int) {
 		logs.Tag, logs.StderrTag = o.tag, o.tag
 	}
 	log.Reset(logs)
-	level, ok := levels[strings.ToLower(o.priority)]
-	if !ok {
-		log.Fatal("bad severity: \"%s\"", o.priority)
-	}
 	if len(o.words) > 0 {
 		write(log, level, strings.Join(o.words, " "))
 		return 0

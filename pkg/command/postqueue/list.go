@@ -153,8 +153,12 @@ type text struct {
 }
 
 func (c *client) newText() *text {
+	return newTextFor(c, c.cfg.Bool("enable_long_queue_ids"), c.printable())
+}
+
+func newTextFor(c *client, long bool, show func(string) string) *text {
 	c.out.Writer = bufio.NewWriter(c.env.Stdout)
-	return &text{layout: layouts[c.cfg.Bool("enable_long_queue_ids")], out: &c.out, show: c.printable()}
+	return &text{layout: layouts[long], out: &c.out, show: show}
 }
 
 func (t *text) message(m showq.Message) {
@@ -219,9 +223,11 @@ type json struct {
 	comma string
 }
 
-func (c *client) newJSON() *json {
+func (c *client) newJSON() *json { return newJSONFor(c, c.printable()) }
+
+func newJSONFor(c *client, keep func(string) string) *json {
 	c.out.Writer = bufio.NewWriter(c.env.Stdout)
-	return &json{out: &c.out, keep: c.printable()}
+	return &json{out: &c.out, keep: keep}
 }
 
 func (j *json) message(m showq.Message) {

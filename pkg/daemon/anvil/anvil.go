@@ -84,7 +84,7 @@ func (d *daemon) serve(_ context.Context, conn *service.Conn) error {
 	if err := attr.Announce(w, anvil.Protocol); err != nil {
 		return nil
 	}
-	open := "" // the ident to be counted out
+	open := "" // the one ident that this connection stands for
 	defer func() {
 		if open != "" {
 			d.counters.disconnect(open)
@@ -113,7 +113,7 @@ func (d *daemon) serve(_ context.Context, conn *service.Conn) error {
 func (d *daemon) answer(w *attr.Writer, request, ident string, open *string) {
 	switch request {
 	case anvil.Connect:
-		count, rate := d.counters.connect(ident)
+		count, rate := d.counters.connect(ident, *open)
 		*open = ident
 		w.Int("status", anvil.StatusOK).Int("count", count).Int("rate", rate)
 	case anvil.Disconnect:
@@ -123,7 +123,7 @@ func (d *daemon) answer(w *attr.Writer, request, ident string, open *string) {
 		}
 		w.Int("status", anvil.StatusOK)
 	case anvil.Message, anvil.Recipient, anvil.NewTLS, anvil.Auth:
-		rate, registered := d.counters.event(request, ident)
+		rate, registered := d.counters.event(request, ident, *open)
 		if registered {
 			*open = ident
 		}

@@ -83,15 +83,19 @@ func (c *counters) get(ident string) *remote {
 	return r
 }
 
-// connect counts a connection.
-func (c *counters) connect(ident string) (count, rate int) {
+// connect counts a connection. open is the ident that the asking client stood
+// for so far, which is counted out.
+func (c *counters) connect(ident, open string) (count, rate int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	r := c.register(ident)
+	r := c.register(ident, open)
 	return r.count, r.rate
 }
 
-func (c *counters) register(ident string) *remote {
+func (c *counters) register(ident, open string) *remote {
+	if open != "" {
+		c.release(open)
+	}
 	r := c.get(ident)
 	if r == nil {
 		r = &remote{start: c.now()}
@@ -100,7 +104,7 @@ func (c *counters) register(ident string) *remote {
 		}
 		c.raise(peakCache, len(c.remotes), "")
 	}
-	if r.expires != nil {
+	if r.expires != nil { // its last connection closed a moment ago
 		r.expires.Stop()
 		r.expires = nil
 	}
@@ -116,6 +120,10 @@ func (c *counters) register(ident string) *remote {
 func (c *counters) disconnect(ident string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.release(ident)
+}
+
+func (c *counters) release(ident string) {
 	r := c.get(ident)
 	if r == nil || r.count == 0 {
 		return
@@ -136,12 +144,12 @@ func (c *counters) forget(ident string, r *remote) {
 
 // event counts an event. An unknown ident is registered as connect would do;
 // registered says so.
-func (c *counters) event(request, ident string) (rate int, registered bool) {
+func (c *counters) event(request, ident, open string) (rate int, registered bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r := c.get(ident)
 	if r == nil {
-		r, registered = c.register(ident), true
+		r, registered = c.register(ident, open), true
 	}
 	e := events[request]
 	n := e.counter(r)

@@ -162,13 +162,16 @@ func (t *template) fromLine(obsolete bool) string {
 // dump writes all templates as bounce_template_file could have them.
 func (s *templateSet) dump(w io.Writer) error {
 	var b strings.Builder
-	for _, class := range classes {
+	for i, class := range classes {
 		t := s.byClass[class]
+		if i > 0 {
+			b.WriteString("\n")
+		}
 		fmt.Fprintf(&b, "%s_template = <<EOF\nCharset: %s\nFrom: %s\nSubject: %s\n", class, t.charset, t.fromLine(false), t.subject)
 		if t.postmaster != "" {
 			fmt.Fprintf(&b, "Postmaster-Subject: %s\n", t.postmaster)
 		}
-		fmt.Fprintf(&b, "\n%s\nEOF\n\n", strings.Join(t.text, "\n"))
+		fmt.Fprintf(&b, "\n%s\nEOF\n", strings.Join(t.text, "\n"))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -39,7 +39,12 @@ func TestOracleHeaders(t *testing.T) {
 			for range 1 + rnd.Intn(14) {
 				text += pieces[rnd.Intn(len(pieces))]
 			}
-			if rnd.Intn(15) == 0 {
+			if os.Getenv("LENGTHS") != "" {
+				n := len(heads)
+				text = [...]string{"a@b (%s)", "a (%s) (cc)", "%s <a>", "%s%s (x) <a@b>"}[n%4]
+				text = strings.ReplaceAll(text, "%s", strings.Repeat("y", 240/strings.Count(text, "%s")+n/4))
+				text = " q, " + text
+			} else if rnd.Intn(15) == 0 {
 				text += " (" + strings.Repeat("y", 215+rnd.Intn(40)) + ") " + text
 			}
 			text = "To:" + text
@@ -65,9 +70,9 @@ func TestOracleHeaders(t *testing.T) {
 		_, _, ours := newWorld(t, c).run(t, c)
 		got := split(ours)
 		for i := range heads {
-			if i < len(want) && i < len(got) && got[i+1] != want[i+1] {
+			if i < len(want) && i < len(got) && (got[i] != want[i] || os.Getenv("LENGTHS") != "") && i > 0 {
 				if bad++; bad < 25 {
-					t.Errorf("%q\n got %s\nwant %s", heads[i], got[i+1], want[i+1])
+					t.Errorf("%q\n got %s\nwant %s", heads[i], got[i], want[i])
 				}
 			}
 		}

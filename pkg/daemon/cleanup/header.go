@@ -138,10 +138,13 @@ func (s *session) stripElement(element address.List) address.List {
 	other := 0
 	var addr *address.Token
 	for i := range element {
-		if element[i].Kind == address.Address {
+		switch element[i].Kind {
+		case address.Address:
 			addr = &element[i]
-		} else {
-			other += len(element[i].Text)
+		case address.Operator, address.Group:
+			other++
+		default:
+			other += len(element[i].Text) + 1
 		}
 	}
 	if addr == nil || other <= maxComment {

@@ -140,7 +140,7 @@ func isASCII(s string) bool {
 // logName finds a site's log; status tells why there is none.
 func (d *daemon) logName(ctx context.Context, site string) (name string, status protocol.Status) {
 	name = SiteFile(site)
-	if name == "" || !queue.ValidName(name) {
+	if !queue.ValidID(name) {
 		return "", protocol.Bad
 	}
 	eligible, err := d.domains.Match(ctx, site)

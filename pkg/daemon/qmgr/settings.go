@@ -2,6 +2,7 @@ package qmgr
 
 import (
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -153,7 +154,7 @@ func (t *transports) read(name string) sched.TransportConfig {
 	cfg := sched.TransportConfig{
 		ConcurrencyLimit:     number("destination_concurrency_limit"),
 		RecipientLimit:       number("destination_recipient_limit"),
-		InitialConcurrency:   number("initial_destination_concurrency"),
+		InitialConcurrency:   t.initial(name),
 		TransportRateDelay:   span("transport_rate_delay"),
 		DestinationRateDelay: span("destination_rate_delay"),
 		Positive:             feedback("destination_concurrency_positive_feedback"),
@@ -172,4 +173,18 @@ func (t *transports) read(name string) sched.TransportConfig {
 		cfg.SlotCost = 0
 	}
 	return cfg
+}
+
+// initial is NAME_initial_destination_concurrency; its default lacks the usual prefix.
+func (t *transports) initial(name string) int {
+	const suffix = "initial_destination_concurrency"
+	if text, ok := t.conf.Explicit(name + "_" + suffix); ok {
+		if text, err := t.conf.Expand(text); err == nil {
+			if n, err := strconv.Atoi(text); err == nil && n > 0 {
+				return n
+			}
+		}
+		t.log.Warn("%s_%s: ignoring bad numerical value: %s", name, suffix, text)
+	}
+	return t.conf.Int(suffix)
 }

@@ -27,7 +27,7 @@ type Syntax struct {
 
 // Canonical returns the canonical form of an address, both in external form.
 func (s Syntax) Canonical(c Context, external string) string {
-	return address.Quote(s.rewrite(c, address.Scan(external, 0)).Internal())
+	return address.Quote(text(s.rewrite(c, address.Scan(external, 0))))
 }
 
 // rewrite applies the steps of spec §2.4 to one address.
@@ -79,9 +79,19 @@ func (s Syntax) completeDomain(c Context, l address.List) address.List {
 		}
 	}
 	if s.Legacy != nil {
-		s.Legacy(host.Internal(), c.Domain)
+		s.Legacy(text(host), c.Domain)
 	}
 	return slices.Concat(l, operator("."), address.Scan(c.Domain, 0))
+}
+
+// text is the internal form of an address, with a blank after each comma.
+func text(l address.List) string {
+	out := ""
+	for i := first(l, ','); i >= 0; i = first(l, ',') {
+		out += l[:i].Internal() + ", "
+		l = l[i+1:]
+	}
+	return out + l.Internal()
 }
 
 func operator(op string) address.List {

@@ -27,23 +27,22 @@ func (r *Resolver) classify(ctx context.Context, to *route, sender string, a str
 	chosen, hop := setting{}, a.domain
 	if a.local {
 		r.conflicts(ctx, a.domain)
-		reply.Flags |= rewrite.ClassLocal
-		return r.apply(to.local, hop, reply)
+		return r.apply(rewrite.ClassLocal, to.local, hop, reply)
 	}
 	class, ok := r.class(ctx, a.domain)
 	if !ok {
 		return false
 	}
-	reply.Flags |= class
 	switch class {
 	case rewrite.ClassAlias:
+		reply.Flags |= class
 		reply.Transport, reply.NextHop = r.errorService, "5.1.1 User unknown"
 		if r.showTable {
 			reply.NextHop += " in virtual alias table"
 		}
 		return true
 	case rewrite.ClassVirtual:
-		return r.apply(to.virtual, hop, reply)
+		return r.apply(class, to.virtual, hop, reply)
 	case rewrite.ClassRelay:
 		chosen = to.relay
 	default:
@@ -65,7 +64,7 @@ func (r *Resolver) classify(ctx context.Context, to *route, sender string, a str
 	} else if to.relayhost != "" {
 		hop = to.relayhost
 	}
-	return r.apply(chosen, hop, reply)
+	return r.apply(class, chosen, hop, reply)
 }
 
 // class finds the class of a domain that is not local.
@@ -107,17 +106,17 @@ func (r *Resolver) conflict(ctx context.Context, domain, title string, other *ta
 }
 
 // apply uses a transport parameter.
-func (r *Resolver) apply(s setting, hop string, reply *rewrite.Reply) bool {
+func (r *Resolver) apply(class rewrite.Flags, s setting, hop string, reply *rewrite.Reply) bool {
 	name, next, _ := strings.Cut(s.value, ":")
-	if name == "" {
-		r.log.Warn("file %s/main.cf: parameter %s: null transport is not allowed", r.configDir, s.name)
-		return false
-	}
 	if next != "" {
 		hop = next
 	}
+	reply.Flags |= class
 	reply.Transport, reply.NextHop = name, hop
-	return true
+	if name == "" {
+		r.log.Warn("file %s/main.cf: parameter %s: null transport is not allowed", r.configDir, s.name)
+	}
+	return name != ""
 }
 
 // bySender looks a sender up. found is false for DUNNO as well.

@@ -52,15 +52,18 @@ const (
 )
 
 // validHost checks the syntax of a host name: letters, digits, '-' and '_', not all
-// numeric. A name with other characters must have an ASCII form.
-func validHost(name string) bool {
+// numeric. With utf8 other characters are allowed if the name has an ASCII form.
+func validHost(name string, utf8 bool) bool {
 	if name == "" || len(name) > maxHostName {
 		return false
 	}
 	for i := 0; i < len(name); i++ {
 		if name[i] >= 0x80 {
+			if !utf8 {
+				return false
+			}
 			ascii, err := idna.New(idna.MapForLookup(), idna.BidiRule(), idna.StrictDomainName(false)).ToASCII(name)
-			return err == nil && validHost(ascii)
+			return err == nil && validHost(ascii, false)
 		}
 	}
 	numeric := true
@@ -85,11 +88,5 @@ func validHost(name string) bool {
 // bracketed form.
 func bareIP(domain string) (string, bool) {
 	addr, err := netip.ParseAddr(domain)
-	if err != nil || addr.Zone() != "" {
-		return "", false
-	}
-	if addr.Is4() {
-		return "[" + domain + "]", true
-	}
-	return "[IPv6:" + domain + "]", true
+	return "[" + domain + "]", err == nil && addr.Zone() == ""
 }

@@ -13,6 +13,7 @@ import (
 const (
 	noTransport = "CHANNEL NOT UPDATED"
 	noNextHop   = "NEXTHOP NOT UPDATED"
+	noRecipient = "NEXTRCPT NOT UPDATED"
 )
 
 // Resolve finds where mail for an address (in internal form) goes; verify asks for
@@ -25,7 +26,7 @@ func (r *Resolver) Resolve(ctx context.Context, verify bool, sender, addr string
 	a := r.strip(ctx, addr)
 	reply := rewrite.Reply{Transport: noTransport, NextHop: noNextHop, Recipient: a.recipient}
 	if a.fail {
-		reply.Flags = rewrite.Fail
+		reply.Recipient, reply.Flags = noRecipient, rewrite.Fail
 		return reply
 	}
 	if !r.checkDomain(ctx, &a) {
@@ -68,17 +69,15 @@ func (r *Resolver) strip(ctx context.Context, addr string) stripped {
 			l = l[:n-1]
 		}
 		if at := last(l, '@'); at >= 0 {
-			domain := l[at+1:].Internal()
-			if at+1 < len(l) {
+			domain := text(l[at+1:])
+			if domain != "" {
 				local, err := r.local.match(ctx, domain)
 				if err != nil {
-					return stripped{recipient: l.Internal(), fail: true}
+					return stripped{fail: true}
 				}
 				if !local {
-					return stripped{recipient: l.Internal(), domain: domain}
+					return stripped{recipient: text(l), domain: domain}
 				}
-			} else if !r.nullDomain {
-				return stripped{recipient: l.Internal(), domain: ""}
 			}
 			saved, l = l[at:], l[:at]
 		}
@@ -86,8 +85,8 @@ func (r *Resolver) strip(ctx context.Context, addr string) stripped {
 			l = r.syntax.rewrite(r.contexts[rewrite.Local], l)
 			continue
 		}
-		if text, ok := r.opened(l); ok {
-			l = r.syntax.rewrite(r.contexts[rewrite.Local], address.Scan(text, 0))
+		if inner, ok := r.opened(l); ok {
+			l = r.syntax.rewrite(r.contexts[rewrite.Local], address.Scan(inner, 0))
 			continue
 		}
 		if len(l) == 0 || len(l) == 1 && l[0].Kind == address.Quoted && l[0].Text == "" {
@@ -98,12 +97,12 @@ func (r *Resolver) strip(ctx context.Context, addr string) stripped {
 			l = append(l[:len(l):len(l)], address.Scan("@"+r.myhostname, 0)...)
 			continue
 		}
-		domain := saved[1:].Internal()
+		domain := text(saved[1:])
 		l = append(l[:len(l):len(l)], saved...)
-		return stripped{recipient: l.Internal(), domain: domain, local: true}
+		return stripped{recipient: text(l), domain: domain, local: true}
 	}
 	r.log.Warn("resolve_addr: <%s>: giving up after %d iterations", addr, len(addr)+100)
-	return stripped{recipient: addr, fail: true}
+	return stripped{fail: true}
 }
 
 // opened takes the quotes off a local part that is an address itself
@@ -112,26 +111,26 @@ func (r *Resolver) opened(l address.List) (string, bool) {
 	if !r.dequote || len(l) != 1 || l[0].Kind != address.Quoted {
 		return "", false
 	}
-	text := l[0].Text
-	i := strings.LastIndexFunc(text, func(c rune) bool {
+	inner := l[0].Text
+	i := strings.LastIndexFunc(inner, func(c rune) bool {
 		return c == '@' || c == '%' && r.syntax.PercentHack || c == '!' && r.syntax.SwapBangPath
 	})
 	if i < 0 {
 		return "", false
 	}
-	if text[i] == '%' {
-		text = text[:i] + "@" + text[i+1:]
+	if inner[i] == '%' {
+		inner = inner[:i] + "@" + inner[i+1:]
 	}
-	if text[i] == '!' {
-		return text, true
+	if inner[i] == '!' {
+		return inner, true
 	}
-	return address.Quote(text), true
+	return address.Quote(inner), true
 }
 
 // checkDomain checks the syntax of the final domain.
 func (r *Resolver) checkDomain(ctx context.Context, a *stripped) bool {
 	if a.domain == "" {
-		return a.local
+		return false
 	}
 	if a.domain[0] == '[' {
 		_, ok := parseLiteral(a.domain)
@@ -142,7 +141,7 @@ func (r *Resolver) checkDomain(ctx context.Context, a *stripped) bool {
 	}
 	bracketed, numeric := bareIP(a.domain)
 	if !numeric {
-		return validHost(a.domain)
+		return validHost(a.domain, r.utf8)
 	}
 	if !r.numericDomain {
 		return false

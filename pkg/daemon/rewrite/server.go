@@ -86,7 +86,7 @@ func (d *daemon) end(err error) error {
 	switch {
 	case errors.As(err, &bad), errors.As(err, &rule):
 		d.r.log.Warn("%v", err)
-	case errors.As(err, &format):
+	case errors.As(err, &format) && format.Err == nil:
 		d.r.log.Warn("%v", format)
 	}
 	return nil

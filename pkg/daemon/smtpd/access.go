@@ -18,6 +18,7 @@ type lookup struct {
 	table table.Table
 	name  string // N of the reply
 	class string // CLASS of the reply
+	datum string // what was to be looked up, for warnings
 }
 
 // try looks one key up. derived keys are not for tables of patterns.
@@ -27,17 +28,18 @@ func (l lookup) try(key string, derived bool) (v verdict, found bool) {
 	}
 	value, found, err := l.table.Lookup(l.ctx, key)
 	if err != nil {
-		l.log.Warn("%s: table lookup problem", l.table.Name())
-		return l.action(key, "451 4.3.5 Server configuration error"), true
+		l.log.Warn("%s lookup error for \"%s\"", l.table.Name(), key)
+		return l.action(l.datum, "451 4.3.5 Server configuration error"), true
 	}
 	if !found {
 		return dunno, false
 	}
-	return l.action(key, value), true
+	return l.action(l.datum, value), true
 }
 
 // domain tries a name and its parent domains.
 func (l lookup) domain(name string) (verdict, bool) {
+	l.datum = name
 	if v, found := l.try(name, false); found {
 		return v, true
 	}
@@ -68,6 +70,7 @@ func (l lookup) parents(name string) (verdict, bool) {
 
 // address tries an address and the networks it is in, by byte or group.
 func (l lookup) address(addr string) (verdict, bool) {
+	l.datum = addr
 	if v, found := l.try(addr, false); found {
 		return v, true
 	}
@@ -97,7 +100,7 @@ func (l lookup) client(name, addr string) verdict {
 }
 
 func (e evaluation) lookup(name, class string) lookup {
-	return lookup{evaluation: e, table: e.element.table, name: name, class: class}
+	return lookup{evaluation: e, table: e.element.table, name: name, class: class, datum: name}
 }
 
 func checkClientAccess(e evaluation) verdict {
@@ -178,6 +181,7 @@ func (e evaluation) mailAccess(addr, class string) (v verdict, routed bool) {
 	}
 	routed = r.Flags&rewrite.Routed != 0
 	l := e.lookup(addr, class)
+	l.datum = r.Recipient
 	full := table.Fold(r.Recipient, e.srv.set.utf8)
 	local, domain, hasDomain := address.Cut(full)
 	ext := address.Extensions{Delimiters: e.srv.set.recipientDelim, DoubleBounce: e.srv.set.doubleBounce, OwnerRequest: e.srv.ownerRequest}

@@ -122,6 +122,9 @@ const (
 var ehloNames = [...]string{"8BITMIME", "AUTH", "ETRN", "PIPELINING", "SIZE", "VERP", "VRFY", "XCLIENT", "XFORWARD",
 	"STARTTLS", "ENHANCEDSTATUSCODES", "DSN", "SMTPUTF8", "CHUNKING", "SILENT-DISCARD"}
 
+// loggedSMTPUTF8 is how the original's log calls that keyword.
+const loggedSMTPUTF8 = "EHLO_MASK_SMTPUTF8"
+
 func parseKeywords(list string) ehloKeywords {
 	var mask ehloKeywords
 	for _, word := range strings.FieldsFunc(list, func(r rune) bool { return strings.ContainsRune(", \t\r\n", r) }) {
@@ -137,7 +140,9 @@ func parseKeywords(list string) ehloKeywords {
 func (k ehloKeywords) String() string {
 	var words []string
 	for i, name := range ehloNames {
-		if k&(1<<i) != 0 {
+		if k&(1<<i) == noSMTPUTF8 {
+			words = append(words, loggedSMTPUTF8)
+		} else if k&(1<<i) != 0 {
 			words = append(words, name)
 		}
 	}

@@ -352,8 +352,6 @@ func (s *session) skipChunk(size int64, last bool, text string, class errorClass
 
 // eachPiece reads size bytes of a chunk piece by piece.
 func (s *session) eachPiece(size int64, use func([]byte)) bool {
-	where := s.where
-	s.where = whereBDAT
 	s.conn.MinRate = s.srv.set.minDataRate
 	s.conn.SetBulk(true)
 	defer func() { s.conn.MinRate = 0; s.conn.SetBulk(false) }()
@@ -368,7 +366,6 @@ func (s *session) eachPiece(size int64, use func([]byte)) bool {
 		use(buf[:n])
 		size -= int64(n)
 	}
-	s.where = where
 	return true
 }
 
@@ -376,6 +373,7 @@ func (s *session) eachPiece(size int64, use func([]byte)) bool {
 func (s *session) readChunk(size int64, last bool) bool {
 	c := s.tx.content
 	lines := s.chunkLines()
+	s.where = whereBDAT
 	ok := s.eachPiece(size, func(data []byte) {
 		lines.write(data, c, s.bare == smtp.BareReject)
 		s.warnSize()
@@ -389,7 +387,6 @@ func (s *session) readChunk(size int64, last bool) bool {
 		return s.endOfMessage(fmt.Sprintf("%d bytes", c.size))
 	}
 	if c.status != cleanup.OK || c.bare {
-		s.where = whereBDAT
 		if c.bare {
 			s.rejectBareNewline()
 		} else {

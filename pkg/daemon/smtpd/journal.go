@@ -59,6 +59,9 @@ func (s *session) recipient() (string, bool) {
 	if s.checks.rcptGiven {
 		return s.checks.rcpt, true
 	}
+	if s.checks.noRcpt {
+		return "", false
+	}
 	if s.tx != nil && s.tx.rcptCount > 0 {
 		return s.tx.firstRcpt, true
 	}
@@ -68,8 +71,8 @@ func (s *session) recipient() (string, bool) {
 // logContext is CTX of the spec: what is known about the transaction.
 func (s *session) logContext() string {
 	var b strings.Builder
-	if s.tx != nil {
-		fmt.Fprintf(&b, " from=<%s>", s.logAddress(s.tx.sender))
+	if sender, known := s.sender(); known {
+		fmt.Fprintf(&b, " from=<%s>", s.logAddress(sender))
 	}
 	if rcpt, known := s.recipient(); known {
 		fmt.Fprintf(&b, " to=<%s>", s.logAddress(rcpt))

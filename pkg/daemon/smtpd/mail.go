@@ -45,12 +45,11 @@ type transaction struct {
 }
 
 // contentBytes is how much of the content has arrived, for the log.
-func (tx *transaction) contentBytes(buffered int) int64 {
-	n := int64(buffered)
-	if tx.content != nil {
-		n += tx.content.size
+func (tx *transaction) contentBytes() int64 {
+	if tx.content == nil {
+		return 0
 	}
-	return n
+	return tx.content.size
 }
 
 // extractAddress takes the address out of a MAIL, RCPT or VRFY argument
@@ -158,7 +157,10 @@ func (s *session) cmdMail(args []smtp.Token) bool {
 		}
 	}
 	tx.size = s.declaredSize
-	if text := s.checkSize(tx.size); text != "" {
+	s.checks.sender, s.checks.senderGiven = addr, true
+	text := s.checkSize(tx.size)
+	s.checks.senderGiven = false
+	if text != "" {
 		s.reply("%s", text)
 		return false
 	}
@@ -321,14 +323,12 @@ func (s *session) checkSpace() string {
 
 func (s *session) spaceVerdict(free, block int64) string {
 	set := s.srv.set
-	if limit := set.queueMinFree; limit > 0 && limit/block >= free ||
-		set.messageSize/block >= int64(float64(free)/1.5) {
-		if set.messageSize/block >= int64(float64(free)/1.5) {
-			s.log.Warn("not enough free space in mail queue: %d bytes < 1.5*message size limit", free*block)
-		}
-		return s.refuse(classResource, 452, "4.3.1", "Insufficient system storage")
+	if (set.queueMinFree <= 0 || set.queueMinFree/block < free) && set.messageSize/block < int64(float64(free)/1.5) {
+		return ""
 	}
-	return ""
+	text := s.refuse(classResource, 452, "4.3.1", "Insufficient system storage")
+	s.log.Warn("not enough free space in mail queue: %d bytes < 1.5*message size limit", free*block)
+	return text
 }
 
 func (s *session) cmdRcpt(args []smtp.Token) bool {
@@ -464,12 +464,7 @@ func decodeORCPT(value string) (string, bool) {
 	if err != nil || addr == "" {
 		return "", false
 	}
-	for i := 0; i < len(addr); i++ {
-		if addr[i] < ' ' || addr[i] == 0x7f || addr[i] >= 0x80 && !strings.EqualFold(kind, "utf-8") {
-			return "", false
-		}
-	}
-	return kind + ";" + addr, true
+	return smtp.Printable(kind+";"+addr, '?'), true
 }
 
 // milterRefusal is the reply to MAIL while milters are configured: this

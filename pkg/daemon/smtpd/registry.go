@@ -304,9 +304,6 @@ func rejectNonFQDNRecipient(e evaluation) verdict {
 // rcpt is the recipient that restrictions look at: none at the data stages
 // when there are several.
 func (e evaluation) rcpt() (string, bool) {
-	if e.checks.noRcpt {
-		return "", false
-	}
 	return e.recipient()
 }
 

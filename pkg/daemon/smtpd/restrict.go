@@ -94,7 +94,11 @@ func (e evaluation) evaluate(elements []element) verdict {
 		e.checks.warn = saved
 		if v != dunno {
 			if v == accept && !el.silent {
-				e.logPermit(el.name, e.list.class, e.subject, "")
+				class, subject := e.list.class, e.subject
+				if permitsClient[strings.ToLower(el.name)] {
+					class, subject = clientList.class, e.peer.namaddr
+				}
+				e.logPermit(el.name, class, subject, "")
 			}
 			return v
 		}
@@ -107,6 +111,9 @@ func (e evaluation) evaluate(elements []element) verdict {
 
 func (s *session) discarding() bool { return s.tx != nil && s.tx.discard }
 
+// permitsClient are restrictions that permit a client wherever they stand.
+var permitsClient = map[string]bool{"permit_mynetworks": true, "permit_inet_interfaces": true, "permit_sasl_authenticated": true}
+
 // logPermit writes what smtpd_log_access_permit_actions asks for.
 func (e evaluation) logPermit(action, class, name, from string) {
 	if len(e.srv.set.permitLog) == 0 || e.checks.deferIfPermit.active {
@@ -116,8 +123,9 @@ func (e evaluation) logPermit(action, class, name, from string) {
 		return
 	}
 	text := fmt.Sprintf("action=%s for %s=%s", action, class, name)
+	text += " "
 	if from != "" {
-		text += " from " + from
+		text += "from " + from
 	}
 	e.logAction("permit", text)
 }

@@ -167,7 +167,7 @@ func (s *session) finish() {
 	if s.reason != "" && !(s.where == whereEOM && s.reason == reasonLost) {
 		where := s.where
 		if s.tx != nil && (where == whereData || where == whereBDAT) {
-			where = fmt.Sprintf("%s (%d bytes)", strings.TrimSuffix(where, " content"), s.tx.contentBytes(s.conn.Buffered()))
+			where = fmt.Sprintf("%s (%d bytes)", strings.TrimSuffix(where, " content"), s.tx.contentBytes())
 		}
 		s.log.Info("%s after %s from %s", s.reason, where, s.peer.namaddr)
 	}
@@ -314,10 +314,13 @@ func (s *session) execute(line string) {
 		return
 	}
 	cmd, known := srv.commands[verb]
+	if !known {
+		cmd.stat = statUnknown
+	}
 	s.stats[cmd.stat].total++
 	if !known {
 		s.where = whereUnknown
-		if looksLikeHeader(args[0].Text, line) || s.forbidden(verb, args[0].Text) {
+		if looksLikeHeader(args[0].Text) || s.forbidden(verb, args[0].Text) {
 			s.log.Warn("non-SMTP command from %s: %.100s", s.peer.namaddr, smtp.Escape([]byte(line)))
 			s.reply("221 2.7.0 Error: I can break rules, too. Goodbye.")
 			s.over = true
@@ -399,14 +402,13 @@ func (s *session) filterCommand(line string) (string, bool) {
 
 // looksLikeHeader recognises a mail header where a command should be: the
 // client is no mail client.
-func looksLikeHeader(first, line string) bool {
-	line = strings.TrimLeft(line, " \t")
-	for i := 0; i < len(line); i++ {
-		if ch := line[i]; ch == ':' {
+func looksLikeHeader(word string) bool {
+	for i := 0; i < len(word); i++ {
+		switch ch := word[i]; {
+		case ch == ':':
 			return i > 0
-		} else if ch <= ' ' || ch > '~' {
-			rest := strings.TrimLeft(line[i:], " \t")
-			return i > 0 && strings.HasPrefix(rest, ":")
+		case ch <= ' ' || ch > '~':
+			return false
 		}
 	}
 	return false

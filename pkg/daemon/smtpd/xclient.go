@@ -107,10 +107,10 @@ func (s *session) cmdXclient(args []smtp.Token) bool {
 		}
 		return true, ""
 	})
-	s.peer.setNamaddr(s.srv.set.portLogging)
 	if !ok {
 		return false
 	}
+	s.peer.setNamaddr(s.srv.set.portLogging)
 	s.notice(true)
 	s.reset()
 	if !gotHelo {

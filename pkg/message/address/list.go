@@ -72,13 +72,15 @@ func (p *parser) token(t Token) {
 			p.state = inAddress
 			return
 		case ';':
-			p.flush()
+			p.flushBefore()
 			p.out = append(p.out, t)
 			p.state, p.semi = inAddress, true
 			return
 		case ':':
 			if p.state == inPhrase && !p.semi {
+				p.out = append(p.out, t)
 				p.state = inAddress
+				return
 			}
 			if p.semi {
 				p.flush()
@@ -99,8 +101,8 @@ func (p *parser) token(t Token) {
 	p.out = append(p.out, t)
 }
 
-// flushBefore ends the address that stands right of a closing >, which makes it
-// an address of its own.
+// flushBefore ends the address that stands right of a closing > or ;, which
+// makes it an address of its own.
 func (p *parser) flushBefore() {
 	if len(p.cur) > 0 {
 		p.flush()

@@ -158,10 +158,13 @@ func atom(text string) (Token, int) {
 			}
 			c = text[i]
 		}
-		if c < ' ' || c == 0x7f || atomEnd[c] {
+		if c < ' ' || c == 0x7f || c == '\\' || atomEnd[c] {
 			kind = Quoted
 		}
 		b.WriteByte(c)
+	}
+	if b.Len() == 0 {
+		kind = Quoted
 	}
 	return Token{Kind: kind, Text: b.String()}, min(i, len(text))
 }
@@ -198,53 +201,9 @@ func escape(b []byte, text, chars string) []byte {
 // Between pieces after which a header line may be folded (a comma outside any
 // address) the byte fold is written; pass ' ' for a single line.
 func (l List) AppendExternal(b []byte, fold byte) []byte {
-	w := writer{b: b, fold: fold}
-	for _, t := range l {
-		w.token(t, true)
-	}
+	w := writer{b: b, fold: fold, quote: true}
+	w.list(l, fold)
 	return w.b
-}
-
-// writer keeps what the spacing rules need to know of the token before.
-type writer struct {
-	b     []byte
-	fold  byte
-	prev  Kind
-	angle bool
-}
-
-func isWord(k Kind) bool { return k == Atom || k == Quoted || k == Literal || k == Comment }
-
-func (w *writer) token(t Token, top bool) {
-	switch t.Kind {
-	case Address:
-		for _, sub := range t.Tokens {
-			w.token(sub, false)
-		}
-		return
-	case Operator:
-		if t.Text[0] == '<' && top && len(w.b) > 0 {
-			w.space(' ')
-		}
-		w.b = append(w.b, t.Text...)
-		if t.Text[0] == ',' && top {
-			w.b = append(w.b, w.fold)
-		}
-	case Group:
-		w.b = append(w.b, ':', ' ')
-	default:
-		if isWord(w.prev) {
-			w.space(' ')
-		}
-		w.b = appendToken(w.b, t)
-	}
-	w.prev = t.Kind
-}
-
-func (w *writer) space(c byte) {
-	if n := len(w.b); n > 0 && w.b[n-1] != c && w.b[n-1] != w.fold {
-		w.b = append(w.b, c)
-	}
 }
 
 // String returns the external form on one line.
@@ -256,25 +215,73 @@ func (l List) Internal() string {
 	if len(l) == 1 && l[0].Kind != Literal && l[0].Kind != Address {
 		return l[0].Text
 	}
-	var b []byte
-	prev := Kind(0)
+	w := writer{}
+	w.list(l, ' ')
+	return string(w.b)
+}
+
+// writer applies the spacing rules: a space (or fold) after a comma, a space
+// before <, after the colon of a group and between neighbouring words; an
+// address is a word, whatever it ends with.
+type writer struct {
+	b     []byte
+	some  bool // a token was written
+	fold  byte
+	quote bool
+	prev  Kind
+}
+
+func isWord(k Kind) bool {
+	return k == Atom || k == Quoted || k == Literal || k == Comment || k == Address
+}
+
+func (w *writer) list(l List, afterComma byte) {
 	for _, t := range l {
-		if t.Kind == Address {
-			b = append(b, t.Tokens.Internal()...)
-			prev = Address
-			continue
+		if isWord(w.prev) && isWord(t.Kind) {
+			w.space(' ')
 		}
-		if isWord(prev) && isWord(t.Kind) {
-			b = append(b, ' ')
+		switch t.Kind {
+		case Address:
+			w.prev = 0
+			after := byte(' ')
+			if w.quote {
+				after = 0
+			}
+			w.list(t.Tokens, after)
+		case Operator:
+			if t.Text[0] == '<' {
+				w.space(' ')
+			}
+			w.b = append(w.b, t.Text...)
+			if t.Text[0] == ',' && afterComma != 0 {
+				w.b = append(w.b, afterComma)
+			}
+		case Group:
+			w.b = append(w.b, ':', ' ')
+		default:
+			if w.quote {
+				w.b = appendToken(w.b, t)
+			} else {
+				w.b = appendPlain(w.b, t)
+			}
 		}
-		if t.Kind == Literal {
-			b = append(b, '[')
-			b = append(b, t.Text...)
-			b = append(b, ']')
-		} else {
-			b = append(b, t.Text...)
-		}
-		prev = t.Kind
+		w.prev, w.some = t.Kind, true
 	}
-	return string(b)
+}
+
+// space separates, unless there is nothing or a separator already.
+func (w *writer) space(c byte) {
+	if n := len(w.b); w.some && (n == 0 || w.b[n-1] != c && (w.fold == 0 || w.b[n-1] != w.fold)) {
+		w.b = append(w.b, c)
+	}
+}
+
+// appendPlain writes one flat token in internal form.
+func appendPlain(b []byte, t Token) []byte {
+	if t.Kind != Literal {
+		return append(b, t.Text...)
+	}
+	b = append(b, '[')
+	b = append(b, t.Text...)
+	return append(b, ']')
 }

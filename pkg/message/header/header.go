@@ -190,13 +190,9 @@ const foldColumn = 70
 // tab. The tab of a continuation line is not counted.
 func AppendFolded(b, text []byte) []byte {
 	column := -1
-	for len(text) > 0 {
-		piece := text
-		if i := bytes.IndexByte(text, FoldMark); i >= 0 {
-			piece, text = text[:i], text[i+1:]
-		} else {
-			text = nil
-		}
+	for more := true; more; {
+		var piece []byte
+		piece, text, more = bytes.Cut(text, []byte{FoldMark})
 		switch {
 		case column < 0:
 			column = len(piece)

@@ -25,6 +25,7 @@ type Identity struct {
 	UID, GID int
 	Groups   []int  // supplementary groups; nil is GID alone
 	Name     string // login name
+	FullName string // the GECOS field up to its first comma
 	Home     string
 	Shell    string // "" when it cannot be known without cgo
 }
@@ -91,7 +92,7 @@ func identity(u *user.User) (Identity, error) {
 	if err != nil {
 		return Identity{}, err
 	}
-	return Identity{UID: uid, GID: gid, Name: u.Username, Home: u.HomeDir, Shell: shell(uid)}, nil
+	return Identity{UID: uid, GID: gid, Name: u.Username, FullName: u.Name, Home: u.HomeDir, Shell: shell(uid)}, nil
 }
 
 // As runs f with id's effective user, group and supplementary groups on one

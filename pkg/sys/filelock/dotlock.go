@@ -36,7 +36,7 @@ func DotLock(path string, o DotOptions) (release func() error, err error) {
 		o.Sleep = time.Sleep
 	}
 	name := path + ".lock"
-	for range o.Attempts {
+	for try := range o.Attempts {
 		var fd int
 		fd, err = unix.Open(name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0)
 		if err == nil {
@@ -50,7 +50,9 @@ func DotLock(path string, o DotOptions) (release func() error, err error) {
 		if unix.Lstat(name, &st) == nil && time.Since(time.Unix(st.Ctim.Sec, st.Ctim.Nsec)) > o.Stale {
 			_ = os.Remove(name)
 		}
-		o.Sleep(o.Delay*3/4 + time.Duration(rand.Int64N(int64(o.Delay)/2+1)))
+		if try < o.Attempts-1 {
+			o.Sleep(o.Delay*3/4 + time.Duration(rand.Int64N(int64(o.Delay)/2+1)))
+		}
 	}
 	if errors.Is(err, syscall.EEXIST) {
 		return nil, fmt.Errorf("unable to create lock file %s: %w", name, busy{})

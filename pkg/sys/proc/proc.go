@@ -86,12 +86,21 @@ func (c *Command) Run(ctx context.Context) (Result, error) {
 			return Result{}, &StartError{err}
 		}
 	}
-	err = cmd.Start()
+	err = start(&cmd)
 	outWrite.Close()
 	if err != nil {
 		return Result{}, &StartError{err}
 	}
 	return c.attend(ctx, &cmd, stdin, outRead), nil
+}
+
+// start starts the process. A daemon that is root only in reserve takes that
+// up for the time of the fork, to give the child its identity.
+func start(cmd *exec.Cmd) error {
+	if os.Getuid() == 0 && os.Geteuid() != 0 {
+		return cred.As(cred.Identity{}, cmd.Start)
+	}
+	return cmd.Start()
 }
 
 // attend feeds the running command, keeps its output, and waits for its end.

@@ -366,9 +366,6 @@ func (r *reader) finish() error {
 	if !r.logged {
 		e.Client = r.old
 	}
-	if e.LogIdent == "" {
-		e.LogIdent = r.ID
-	}
 	if e.RewriteContext == "" {
 		e.RewriteContext = "local"
 	}
