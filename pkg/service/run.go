@@ -135,6 +135,7 @@ func (p *process) must(err error) {
 // startLog opens the log as the environment says.
 func (p *process) startLog(name string) {
 	p.logs = logging.Early(name, p.env)
+	p.logs.ManyErrors = true // one client's trouble must not end the others
 	if p.env(logging.EnvVerbose) != "" {
 		p.logs.Verbose = 1
 	}

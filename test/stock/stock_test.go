@@ -66,7 +66,7 @@ var dialogue = []string{
 	"MAIL FROM: a@sender.test", "MAIL FROM:<b@sender.test>", "RCPT TO:", "RCPT TO:<someone@elsewhere.test>", "RCPT TO:<nosuch@mail.example.com>",
 	"RCPT TO:<>", "RCPT TO:<alice@[127.0.0.1]>", "RCPT TO:alice", "RCPT TO:<\"al ice\"@mail.example.com>", "RCPT TO:<alice@mail.example.com> FOO=bar",
 	"DATA extra", "DATA", "Subject: typed", "", "..leading dot", "hello", ".", "RSET now", "RSET", "NOOP hi", "MAIL FROM:<x@sender.test> SIZE=99999999999",
-	"MAIL FROM:<x@sender.test> BODY=9BIT", "MAIL FROM:<x@sender.test> RET=SOME", "MAIL FROM:<<x>", "BDAT x", "BDAT 0 LAST", "DATA", "AUTH PLAIN x", "STARTTLS x", "QUIT",
+	"MAIL FROM:<x@sender.test> BODY=9BIT", "MAIL FROM:<x@sender.test> RET=SOME", "MAIL FROM:<<x>", "BDAT 0 LAST", "DATA", "AUTH PLAIN x", "STARTTLS x", "BDAT x",
 }
 
 func boot(t *testing.T, s world.Suite, main ...string) *world.World {

@@ -66,7 +66,7 @@ func Run(args []string, env command.Env) (code int) {
 	t := &tool{env: env, sleep: time.Sleep}
 	syscall.Umask(0o022)
 	logs := maillog.Config{
-		Tag: "postfix", Stderr: terminal(env.Stderr), ErrorOutput: env.Stderr,
+		Tag: "postfix", Stderr: terminal(env.Stderr), LastResort: true, ErrorOutput: env.Stderr,
 		Exit: func(code int) { panic(exit{code}) },
 	}
 	if !logging.SetID() {
@@ -146,6 +146,7 @@ func (t *tool) configure(logs maillog.Config) {
 	dir, _ := t.env.Lookup("MAIL_CONFIG")
 	c, err := conf.Load(conf.Options{Dir: dir, ProcessName: "postfix", Fatal: t.log.Fatal, Warn: t.log.Warn, Error: t.log.Error})
 	if err != nil {
+		t.notRoot(os.Geteuid() == 0 || ownedByUs(filepath.Join(conf.Directory(dir), "main.cf")))
 		t.log.Fatal("%v", err)
 	}
 	t.config = c
@@ -155,8 +156,7 @@ func (t *tool) configure(logs maillog.Config) {
 		shlib: c.String("shlib_directory"), owner: c.String("mail_owner"), setgid: c.String("setgid_group"),
 	}
 	if os.Geteuid() != 0 {
-		var st unix.Stat_t
-		t.rootless = unix.Stat(t.dirs.queue, &st) == nil && int(st.Uid) == os.Geteuid()
+		t.rootless = ownedByUs(t.dirs.queue)
 		t.notRoot(t.rootless)
 	}
 	logs, err = logging.Configured(c, "postfix-script", logs)
@@ -164,6 +164,7 @@ func (t *tool) configure(logs maillog.Config) {
 		t.log.Fatal("%v", err)
 	}
 	logs.FallbackFile = c.String("maillog_file")
+	logs.Stderr = logs.Stderr || t.rootless // there is hardly a syslog to look at
 	logs.StderrTag = logs.Tag
 	t.script = maillog.New(logs)
 	logs.Tag, logs.StderrTag = "postfix", "postfix"
@@ -171,6 +172,11 @@ func (t *tool) configure(logs maillog.Config) {
 	if err := logging.Export(c, logs); err != nil {
 		t.log.Fatal("%v", err)
 	}
+}
+
+func ownedByUs(path string) bool {
+	var st unix.Stat_t
+	return unix.Stat(path, &st) == nil && int(st.Uid) == os.Geteuid()
 }
 
 // compatibility tells about a configuration of an older release.

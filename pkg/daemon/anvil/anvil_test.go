@@ -87,11 +87,11 @@ func TestTimeUnit(t *testing.T) {
 		c.connect("x", "") // comes back: is not forgotten
 		c.disconnect("x")
 		time.Sleep(59 * time.Second)
-		if len(c.remotes) != 1 {
+		if c.size() != 1 {
 			t.Error("forgotten too early")
 		}
 		time.Sleep(2 * time.Second)
-		if len(c.remotes) != 0 {
+		if c.size() != 0 {
 			t.Error("never forgotten")
 		}
 	})
@@ -147,4 +147,10 @@ func TestClient(t *testing.T) {
 	if _, _, err := gone.Connect(short, ident); err == nil {
 		t.Error("connected to nothing")
 	}
+}
+
+func (c *counters) size() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.remotes)
 }

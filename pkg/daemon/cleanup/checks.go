@@ -50,7 +50,7 @@ var actions = [...]struct {
 }
 
 // act carries a table's answer out.
-func (s *session) act(context string, text []byte, mapName, value string, _ *table.Maps) verdict {
+func (s *session) act(context string, text []byte, mapName, value string) verdict {
 	word, arg := value, ""
 	if i := strings.IndexAny(value, " \t"); i >= 0 {
 		word, arg = value[:i], strings.TrimLeft(value[i:], " \t\r\n\v\f")
@@ -245,7 +245,7 @@ func (s *session) check(context string, text []byte, m *table.Maps) (_ []byte, k
 	if !found {
 		return text, true
 	}
-	v := s.act(context, text, m.Title(), value, m)
+	v := s.act(context, text, m.Title(), value)
 	if v.replace != nil {
 		text = bytes.Clone(v.replace)
 	}

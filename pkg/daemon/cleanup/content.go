@@ -50,7 +50,7 @@ func (s *session) condition(data *[]byte) bool {
 		return true
 	}
 	if set.rejectChars != nil && set.rejectChars.in(*data) {
-		s.act("content", *data, "message_reject_characters", "REJECT disallowed character", nil)
+		s.act("content", *data, "message_reject_characters", "REJECT disallowed character")
 		return false
 	}
 	if set.stripChars != nil && set.stripChars.in(*data) {

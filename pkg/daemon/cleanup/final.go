@@ -3,6 +3,7 @@ package cleanup
 import (
 	"errors"
 	"io"
+	"strconv"
 	"syscall"
 
 	"posthaste/pkg/ipc/bounce"
@@ -143,7 +144,7 @@ func (s *session) bounceRecipients(st dsn.Status) error {
 				case "dsn_orig_rcpt":
 					rcpt.DSNOrig = value
 				case "notify_flags":
-					n, _ := attrInt(value)
+					n, _ := strconv.Atoi(value)
 					rcpt.Notify = dsn.Notify(n)
 				}
 			}

@@ -26,7 +26,7 @@ func (s *session) primaryHeader(known *header.Known, text []byte, nameLen int, d
 		s.info("resent-message-id=%s", value)
 	case header.Received:
 		if s.hops >= s.d.set.hopLimit {
-			s.bad2Hops()
+			s.tooManyHops()
 		}
 	}
 	if known.Flags&(header.Sender|header.Recipient) != 0 && s.rewritesHeaders() {
@@ -37,7 +37,7 @@ func (s *session) primaryHeader(known *header.Known, text []byte, nameLen int, d
 	}
 }
 
-func (s *session) bad2Hops() {
+func (s *session) tooManyHops() {
 	s.warn("message rejected: hopcount exceeded")
 	s.status |= proto.StatusHops
 }

@@ -2,6 +2,8 @@ package cleanup
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"time"
 
@@ -11,6 +13,7 @@ import (
 	"posthaste/pkg/ipc/trigger"
 	"posthaste/pkg/ipc/verify"
 	"posthaste/pkg/service"
+	"posthaste/pkg/sys/maillog"
 	"posthaste/pkg/table"
 )
 
@@ -58,8 +61,11 @@ func (d *daemon) start(_ context.Context, rt *service.Runtime) error {
 	d.trigger = func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), triggerTimeout)
 		defer cancel()
-		// No queue manager, no trigger: it scans the queue when it starts.
-		_ = trigger.Send(ctx, dial.Public, d.set.queueService, "W")
+		// No queue manager, no harm: it scans the queue when it starts.
+		err := trigger.Send(ctx, dial.Public, d.set.queueService, "W")
+		if errors.Is(err, fs.ErrNotExist) {
+			d.log.Warn("unable to look up %s/%s: %s", dial.Public, d.set.queueService, maillog.Errno(err))
+		}
 	}
 	d.held = func() { rt.FlowControl.Put(1) }
 	return nil

@@ -47,7 +47,7 @@ var milterActions = [...]struct {
 
 // noMilters stands in for non_smtpd_milters.
 func (s *session) noMilters() {
-	if s.flags&proto.FlagMilter == 0 || s.miltersSent || s.d.set.milters == "" {
+	if !s.going() || s.flags&proto.FlagMilter == 0 || s.miltersSent || s.d.set.milters == "" {
 		return
 	}
 	s.warn("non_smtpd_milters is not supported by this version; applying milter_default_action = %s", s.d.set.milterAction)
@@ -61,5 +61,3 @@ func (s *session) noMilters() {
 		}
 	}
 }
-
-func attrInt(value string) (int, error) { return strconv.Atoi(value) }

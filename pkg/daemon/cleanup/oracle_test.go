@@ -94,7 +94,7 @@ proxymap unix - - n - - proxymap
 error unix - - n - - error
 postlog unix-dgram n - n - 1 postlogd
 `)
-	os.MkdirAll("/tmp/oracle-maps", 0755)
+	mapDir := t.TempDir()
 	for i, c := range cases {
 		fmt.Fprintf(&master, "c%d unix n - n - 0 cleanup\n", i)
 		opt := func(k, v string) { fmt.Fprintf(&master, "  -o { %s = %s }\n", k, v) }
@@ -102,7 +102,7 @@ postlog unix-dgram n - n - 1 postlogd
 			opt(k, v)
 		}
 		for k, v := range c.maps {
-			path := fmt.Sprintf("/tmp/oracle-maps/%d-%s", i, k)
+			path := filepath.Join(mapDir, fmt.Sprintf("%d-%s", i, k))
 			var rules []string
 			failing := false
 			for line := range strings.SplitSeq(strings.TrimSpace(v), "\n") {
@@ -117,7 +117,7 @@ postlog unix-dgram n - n - 1 postlogd
 			}
 		}
 		for k, v := range c.checks {
-			path := fmt.Sprintf("/tmp/oracle-maps/%d-%s", i, k)
+			path := filepath.Join(mapDir, fmt.Sprintf("%d-%s", i, k))
 			os.WriteFile(path, []byte(strings.Join(v, "\n")+"\n"), 0644)
 			opt(k, "regexp:"+path)
 		}

@@ -15,7 +15,7 @@ import (
 
 // settings are the parameters that cleanup uses, typed, read once at the start.
 type settings struct {
-	myhostname, mailName, myorigin string
+	myhostname, myorigin string
 	emptyRecipient                 string
 	longIDs, origRecipient         bool
 	externalLog                    bool
@@ -35,7 +35,6 @@ type settings struct {
 	recursionLimit  int
 	addrLengthLimit int
 	delayWarning    time.Duration
-	inFlowDelay     time.Duration
 
 	canonicalClasses, senderCanonicalClasses, recipientCanonicalClasses, masqueradeClasses classes
 
@@ -81,7 +80,6 @@ type byteSet [256]bool
 func readSettings(c *conf.Config) (*settings, error) {
 	s := &settings{
 		myhostname:     c.String("myhostname"),
-		mailName:       c.String("mail_name"),
 		myorigin:       c.String("myorigin"),
 		emptyRecipient: c.String("empty_address_recipient"),
 		longIDs:        c.Bool("enable_long_queue_ids"),
@@ -104,7 +102,6 @@ func readSettings(c *conf.Config) (*settings, error) {
 		recursionLimit:    c.Int("virtual_alias_recursion_limit"),
 		addrLengthLimit:   c.Int("virtual_alias_address_length_limit"),
 		delayWarning:      c.Duration("delay_warning_time"),
-		inFlowDelay:       c.Duration("in_flow_delay"),
 		masqueradeDomains: c.List("masquerade_domains"),
 		alwaysBCC:         c.String("always_bcc"),
 		remoteDomain:      c.String("remote_header_rewrite_domain"),
@@ -121,8 +118,8 @@ func readSettings(c *conf.Config) (*settings, error) {
 		traceService:      c.String("trace_service_name"),
 		bounceService:     c.String("bounce_service_name"),
 		queueService:      c.String("queue_service_name"),
-		rejectChars:       charSet(c.Raw("message_reject_characters")),
-		stripChars:        charSet(c.Raw("message_strip_characters")),
+		rejectChars:       charSet(c.String("message_reject_characters")),
+		stripChars:        charSet(c.String("message_strip_characters")),
 	}
 	if err := s.readFromFormat(c.String("header_from_format")); err != nil {
 		return nil, err

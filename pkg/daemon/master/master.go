@@ -113,6 +113,7 @@ func newMaster(args []string) *master {
 
 func (m *master) startLog() {
 	m.logs = logging.Early(m.name, os.Getenv)
+	m.logs.ManyErrors = true
 	if os.Getenv(logging.EnvVerbose) != "" {
 		m.logs.Verbose = 1
 	}

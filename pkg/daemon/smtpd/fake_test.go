@@ -138,7 +138,7 @@ func newTestServer(t testing.TB, options [][2]string) (*Server, *fakeCleanup, *m
 	}
 	log, lines := maillog.Capture()
 	c := conf.FromMap(m)
-	srv, err := newServer(c, table.Env{Config: c, Log: log}, log)
+	srv, err := newServer(c, table.Env{Config: c, Log: log}, log, false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,7 +23,7 @@ func startError(t *testing.T, name, value string) error {
 	m[name] = value
 	log, _ := maillog.Capture()
 	c := conf.FromMap(m)
-	_, err := newServer(c, table.Env{Config: c, Log: log}, log)
+	_, err := newServer(c, table.Env{Config: c, Log: log}, log, false)
 	return err
 }
 

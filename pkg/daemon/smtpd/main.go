@@ -26,6 +26,7 @@ import (
 	"posthaste/pkg/ipc/rewrite"
 	"posthaste/pkg/service"
 	"posthaste/pkg/spool/record"
+	"posthaste/pkg/sys/cred"
 	"posthaste/pkg/table"
 )
 
@@ -54,13 +55,17 @@ func Main(args []string) int {
 
 func setup(rt *service.Runtime) (*Server, error) {
 	env := table.Env{Config: rt.Config, Log: rt.Log, Daemon: true}
-	srv, err := newServer(rt.Config, env, rt.Log)
+	// "sendmail -bs" runs us as the user; a test of the mail owner's is an
+	// ordinary session.
+	standAlone := rt.StandAlone
+	if owner, err := cred.Lookup(rt.Config.String("mail_owner")); err == nil && owner.UID == os.Getuid() {
+		standAlone = false
+	}
+	srv, err := newServer(rt.Config, env, rt.Log, standAlone)
 	if err != nil {
 		return nil, err
 	}
 	srv.service = rt.ServiceName
-	// "sendmail -bs" runs us as the user; master's own checks do not.
-	srv.standAlone = rt.StandAlone && os.Getuid() != rt.Owner.UID
 	return srv, nil
 }
 

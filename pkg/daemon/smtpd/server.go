@@ -100,14 +100,14 @@ type maps struct {
 	senderLogin, ehlo, footer, commandFilter           *table.Maps
 }
 
-// NewServer opens the tables and lists of a configuration; it makes no
+// newServer opens the tables and lists of a configuration; it makes no
 // connection. An error is a mistake in the configuration, worded for "fatal:".
-func newServer(c *conf.Config, env table.Env, log *maillog.Logger) (*Server, error) {
+func newServer(c *conf.Config, env table.Env, log *maillog.Logger, standAlone bool) (*Server, error) {
 	set, err := loadSettings(c)
 	if err != nil {
 		return nil, err
 	}
-	srv := &Server{set: set, conf: c, log: log, env: env, queueDir: ".", now: time.Now, commands: commandTable(),
+	srv := &Server{set: set, conf: c, log: log, env: env, standAlone: standAlone, queueDir: ".", now: time.Now, commands: commandTable(),
 		dns: dns.NewClient(), native: dns.System{}, debugLevel: c.Int("debug_peer_level")}
 	if set.messageSize > 0 && set.queueMinFree > 0 && float64(set.queueMinFree)/1.5 < float64(set.messageSize) {
 		log.Warn("queue_minfree(%d) should be at least 1.5*message_size_limit(%d)", set.queueMinFree, set.messageSize)
@@ -132,6 +132,9 @@ func newServer(c *conf.Config, env table.Env, log *maillog.Logger) (*Server, err
 	}
 	if err := srv.openLists(); err != nil {
 		return nil, err
+	}
+	if standAlone { // no restrictions, no tables: the user's files are the user's business
+		return srv, srv.closePolicy()
 	}
 	if err := srv.openMaps(); err != nil {
 		return nil, err
@@ -188,6 +191,16 @@ func (srv *Server) openLists() error {
 		return list
 	}
 	srv.local.addresses = ownAddresses(context.Background(), lookup, append(c.List("inet_interfaces"), c.List("proxy_interfaces")...))
+	return nil
+}
+
+// closePolicy leaves all tables empty.
+func (srv *Server) closePolicy() error {
+	empty := table.NewMaps(srv.env, "none")
+	m := &srv.maps
+	for _, t := range []**table.Maps{&m.localRcpt, &m.virtualMailbox, &m.relayRcpt, &m.virtualAlias, &m.canonical, &m.rcptCanonical, &m.senderCanonical, &m.senderLogin, &m.ehlo, &m.footer, &m.commandFilter} {
+		*t = empty
+	}
 	return nil
 }
 

@@ -241,7 +241,9 @@ type fakePost struct {
 	lines []string
 }
 
-func (p *fakePost) Printf(format string, a ...any)    { p.lines = append(p.lines, fmt.Sprintf(format, a...)) }
+func (p *fakePost) Printf(format string, a ...any) {
+	p.lines = append(p.lines, fmt.Sprintf(format, a...))
+}
 func (p *fakePost) Close() (cleanup.Result, error) { return cleanup.Result{}, nil }
 
 // An open relay and other mistakes stop the server at its start.

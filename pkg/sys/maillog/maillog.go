@@ -56,10 +56,12 @@ type Config struct {
 	Stderr        bool      // also write "TAG: text" to standard error
 	StderrTag     string    // tag of that form; "" is the last part of Tag
 	StderrOnly    bool      // nothing but standard error
+	LastResort    bool      // what cannot be delivered goes to standard error
 	PostlogSocket string    // if not empty: datagrams to it instead of syslog
 	Hostname      string    // of postlog records, cut at the first dot; "" is "amnesiac"
 	FallbackFile  string    // appended to when the postlog socket can't be reached; "" drops the record
 	Verbose       int       // what Verbose returns
+	ManyErrors    bool      // the thirteenth error record does not end the program: a daemon with many clients
 	UTF8          bool      // leave UTF-8 in records (smtputf8_enable)
 	ErrorOutput   io.Writer // instead of os.Stderr
 
@@ -149,7 +151,8 @@ func (l *Logger) Info(format string, a ...any) { l.Log(LevelInfo, format, a...) 
 // Warn records what the administrator should look at.
 func (l *Logger) Warn(format string, a ...any) { l.Log(LevelWarning, format, a...) }
 
-// Error records what was not done. The thirteenth ends the program.
+// Error records what was not done. The thirteenth ends the program, unless it
+// is a daemon.
 func (l *Logger) Error(format string, a ...any) { l.Log(LevelError, format, a...) }
 
 // Fatal records that the program cannot work, waits a second and ends it with
@@ -206,7 +209,7 @@ func (s *sink) put(level Level, text string) (tooMany bool) {
 	text = printable(text, s.cfg.UTF8)
 	if level == LevelError {
 		s.errors++
-		tooMany = s.errors > maxErrors
+		tooMany = s.errors > maxErrors && !s.cfg.ManyErrors
 	}
 	if s.capture != nil {
 		s.capture.add(text)
@@ -220,7 +223,10 @@ func (s *sink) put(level Level, text string) (tooMany bool) {
 		if s.cfg.Now != nil {
 			now = s.cfg.Now
 		}
-		_ = s.out.write(level, text, now())
+		err := s.out.write(level, text, now())
+		if err != nil && s.cfg.LastResort && !s.cfg.Stderr {
+			s.toStderr(text)
+		}
 	}
 	return tooMany
 }

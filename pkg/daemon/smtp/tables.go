@@ -1,0 +1,123 @@
+package smtp
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"posthaste/pkg/conf"
+	"posthaste/pkg/sys/maillog"
+	"posthaste/pkg/table"
+	"posthaste/pkg/wire/dns"
+)
+
+// tables are the lookup tables; those not configured are nil.
+type tables struct {
+	generic, discardEHLO, pix, replyFilter, dnsFilter  *table.Maps
+	headerChecks, mimeChecks, nestedChecks, bodyChecks *table.Maps
+	tlsPolicy, password                                *table.Maps
+	cacheDestinations                                  *table.MatchList
+	all                                                []*table.Maps
+}
+
+func (t *tables) open(s *settings, c *conf.Config, log *maillog.Logger) error {
+	env := table.Env{Config: c, Log: log, Daemon: true}
+	keywords := "discard_ehlo_keyword_address_maps"
+	if s.lmtp {
+		keywords = "discard_lhlo_keyword_address_maps"
+	}
+	const fold = table.Lock | table.FoldFix
+	list := []struct {
+		dst   **table.Maps
+		name  string
+		flags table.Flags
+	}{
+		{&t.generic, "generic_maps", fold | table.UTF8Request},
+		{&t.discardEHLO, keywords, table.Lock},
+		{&t.pix, "pix_workaround_maps", table.Lock},
+		{&t.replyFilter, "reply_filter", fold},
+		{&t.dnsFilter, "dns_reply_filter", fold},
+		{&t.headerChecks, "header_checks", table.Lock},
+		{&t.mimeChecks, "mime_header_checks", table.Lock},
+		{&t.nestedChecks, "nested_header_checks", table.Lock},
+		{&t.bodyChecks, "body_checks", table.Lock},
+		{&t.tlsPolicy, "tls_policy_maps", fold | table.UTF8Request},
+	}
+	for _, e := range list {
+		if err := t.add(env, e.dst, s.prefix+e.name, c.String(s.prefix+e.name), e.flags); err != nil {
+			return err
+		}
+	}
+	if s.sasl.enabled {
+		name := s.prefix + "sasl_password_maps"
+		if err := t.add(env, &t.password, name, c.String(name), fold|table.UTF8Request); err != nil {
+			return err
+		}
+	}
+	if s.cacheDestinations == "" {
+		return nil
+	}
+	var err error
+	t.cacheDestinations, err = table.NewMatchList(env, s.prefix+"connection_cache_destinations", s.cacheDestinations, table.MatchString, 0)
+	return err
+}
+
+func (t *tables) add(env table.Env, dst **table.Maps, title, specs string, flags table.Flags) error {
+	if specs == "" {
+		return nil
+	}
+	m, err := table.OpenMaps(env, title, specs, flags)
+	if err != nil {
+		return err
+	}
+	*dst = m
+	t.all = append(t.all, m)
+	return nil
+}
+
+func (t *tables) changed() (string, bool) {
+	for _, m := range t.all {
+		if name, changed := m.Changed(); changed {
+			return name, true
+		}
+	}
+	if t.cacheDestinations != nil {
+		return t.cacheDestinations.Changed()
+	}
+	return "", false
+}
+
+// filterRecords is smtp_dns_reply_filter: each record is looked up in its
+// textual form, and IGNORE removes it.
+func (d *daemon) filterRecords(records []dns.Record) ([]dns.Record, error) {
+	var kept []dns.Record
+	for _, rr := range records {
+		value, found, err := d.tables.dnsFilter.Find(context.Background(), recordText(rr))
+		switch {
+		case err != nil:
+			return nil, err
+		case !found:
+			kept = append(kept, rr)
+		case !strings.EqualFold(value, "IGNORE"):
+			return nil, fmt.Errorf("unknown DNS filter action: \"%s\"", value)
+		default:
+			d.log.Info("ignoring DNS RR: %s", recordText(rr))
+		}
+	}
+	return kept, nil
+}
+
+func recordText(rr dns.Record) string {
+	var data string
+	switch rr.Type {
+	case dns.MX:
+		data = fmt.Sprintf("%d %s.", rr.Pref, rr.Host)
+	case dns.A, dns.AAAA:
+		data = rr.Addr.String()
+	case dns.TXT:
+		data = rr.Text
+	default:
+		data = rr.Host + "."
+	}
+	return fmt.Sprintf("%s. %d IN %s %s", rr.Name, rr.TTL, rr.Type, data)
+}
