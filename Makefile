@@ -34,7 +34,7 @@ test: build
 lint:
 	@test -z "$$(gofmt -l cmd pkg test)" || { gofmt -l cmd pkg test; echo "not gofmt-clean"; exit 1; }
 	$(GO) vet ./...
-	@if command -v staticcheck >/dev/null; then staticcheck ./...; else $(GO) run honnef.co/go/tools/cmd/staticcheck@2026.1 ./... ; fi
+	@if command -v staticcheck >/dev/null; then staticcheck ./...; else $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./... ; fi
 
 # Side by side with Debian's postfix, in the same run. Needs root.
 bench: $(BUILD)/ours $(BUILD)/debian

@@ -13,7 +13,7 @@ port=${PORT:-2525}
 # The system is rootless: root starts it as nobody.
 if [ "$(id -u)" = 0 ]; then
 	chown -R nobody: "$dir"
-	if ! setpriv --reuid=nobody --regid="$(id -gn nobody)" --clear-groups test -x "$here/run.sh" -a -w "$dir"; then
+	if ! setpriv --reuid=nobody --regid="$(id -gn nobody)" --clear-groups test -r "$here/run.sh" -a -w "$dir"; then
 		echo "make run: started by root it runs as nobody, who cannot reach $dir; start it as an ordinary user" >&2
 		exit 1
 	fi

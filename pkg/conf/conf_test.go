@@ -413,3 +413,29 @@ func BenchmarkLoad(b *testing.B) {
 		}
 	}
 }
+
+// TestHotFile reads a file while it is being written.
+func TestHotFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "main.cf")
+	if err := os.WriteFile(path, []byte("a = 1\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error)
+	go func() {
+		time.Sleep(30 * time.Millisecond)
+		done <- os.WriteFile(path, []byte("a = 1\nb = 2\n"), 0o644)
+	}()
+	settings, err := ReadSettings(path, nil)
+	if err != nil || settings["b"] != "2" {
+		t.Errorf("%v, %v", settings, err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	future := time.Now().Add(time.Hour)
+	os.Chtimes(path, future, future)
+	start := time.Now()
+	if _, err := ReadSettings(path, nil); err != nil || time.Since(start) > settle {
+		t.Errorf("a time stamp in the future: %v, %v", time.Since(start), err)
+	}
+}

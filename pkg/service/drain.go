@@ -18,7 +18,11 @@ func (v *server) drain(told bool) {
 	if v.leave == "" {
 		v.leave = "leaving"
 	}
-	if !told && v.active > 0 && !v.full {
+	switch {
+	case told || v.active == 0: // our end is news enough
+	case v.ours:
+		v.status.send(StatusLeaving)
+	case !v.full:
 		v.status.send(StatusTaken)
 	}
 	v.full = false

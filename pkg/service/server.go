@@ -345,6 +345,8 @@ func (v *server) end(conn *Conn) {
 	case v.full:
 		v.full = false
 		heard = v.status.send(StatusAvailable)
+	case !v.proven && v.leave == "" && v.ours:
+		heard = v.status.send(StatusConcurrent)
 	case !v.proven && v.leave == "":
 		heard = v.status.send(StatusTaken, StatusAvailable)
 	}

@@ -7,13 +7,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Values of a status message. Concurrent is ours: a daemon says at its start
-// that it serves many clients, and only our master is told (spec §1.4 has the
-// other two; Debian's master would log an unknown status).
+// Values of a status message. The last two are ours, and only our master is
+// told (spec §1.4 has the others; Debian's master would log an unknown
+// status). Concurrent says at the start of a daemon that it serves many
+// clients, and after its first client that it has served one. Leaving says
+// that it accepts no more, though it still serves: it is time for a successor.
 const (
 	StatusTaken      = 0
 	StatusAvailable  = 1
 	StatusConcurrent = 2
+	StatusLeaving    = 3
 )
 
 // StatusSize is the length of a status message.

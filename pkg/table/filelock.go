@@ -52,8 +52,6 @@ func stampOf(st fs.FileInfo) stamp {
 	return s
 }
 
-func (s stamp) sameFile(o stamp) bool { return s.dev == o.dev && s.ino == o.ino }
-
 // place is a file name relative to a directory that stays open, so that the
 // file can be found again after a chroot.
 type place struct {

@@ -16,7 +16,6 @@ import (
 // memory is a table held in a map: texthash, inline, internal, environ.
 type memory struct {
 	owned  Owner
-	utf8   bool
 	mu     sync.Mutex
 	values map[string]string
 	keys   []string // position of Next

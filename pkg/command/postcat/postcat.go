@@ -141,9 +141,8 @@ func searcher(o options, log *maillog.Logger) (func(id string) (*os.File, string
 	if err != nil {
 		return nil, err
 	}
-	dir := cfg.String("queue_directory")
-	if err := os.Chdir(dir); err != nil {
-		return nil, fmt.Errorf("chdir %s: %w", dir, maillog.Errno(err))
+	if err := command.Chdir(cfg); err != nil {
+		return nil, err
 	}
 	spool := queue.Open("", cfg).WithLog(log)
 	return func(id string) (*os.File, string, error) {

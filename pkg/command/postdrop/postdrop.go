@@ -31,7 +31,6 @@ import (
 	"posthaste/pkg/ipc/cleanup"
 	"posthaste/pkg/ipc/dial"
 	"posthaste/pkg/ipc/trigger"
-	"posthaste/pkg/service/logging"
 	"posthaste/pkg/spool/queue"
 	"posthaste/pkg/spool/record"
 	"posthaste/pkg/sys/maillog"
@@ -50,15 +49,17 @@ func Main(args []string) int { return Run(args, command.OS()) }
 // Run runs the command; args[0] is the name it was called as.
 func Run(args []string, env command.Env) int {
 	signal.Ignore(syscall.SIGPIPE, syscall.SIGXFSZ)
-	base := logging.Early("postdrop", func(name string) string { v, _ := env.Lookup(name); return v })
-	base.Stderr, base.ErrorOutput = true, env.Stderr
-	log := maillog.New(base)
-	d := &drop{log: log, env: env, uid: os.Getuid()}
-	defer d.catchSignals()()
-	code, err := d.run(args, base)
+	p := &command.Program{Name: "postdrop", Env: env}
+	p.OpenLog()
+	d := &drop{log: p.Log, env: env, uid: os.Getuid()}
+	defer command.OnSignal(func(s syscall.Signal) {
+		d.discard()
+		os.Exit(int(s))
+	})()
+	code, err := d.run(args, p)
 	if err != nil {
 		d.discard()
-		log.Fatal("%v", err)
+		p.Log.Fatal("%v", err)
 		return 1
 	}
 	return code
@@ -86,30 +87,8 @@ func (d *drop) discard() {
 	}
 }
 
-// catchSignals removes the unfinished file when the command is interrupted.
-func (d *drop) catchSignals() (stop func()) {
-	signals := make(chan os.Signal, 1)
-	list := []os.Signal{syscall.SIGINT, syscall.SIGQUIT}
-	for _, s := range []os.Signal{syscall.SIGTERM, syscall.SIGHUP} {
-		if !signal.Ignored(s) {
-			list = append(list, s)
-		}
-	}
-	signal.Notify(signals, list...)
-	done := make(chan struct{})
-	go func() {
-		select {
-		case s := <-signals:
-			d.discard()
-			os.Exit(int(s.(syscall.Signal)))
-		case <-done:
-		}
-	}()
-	return func() { signal.Stop(signals); close(done) }
-}
-
-func (d *drop) run(args []string, base maillog.Config) (int, error) {
-	dir := ""
+func (d *drop) run(args []string, p *command.Program) (int, error) {
+	dir, verbose := "", 0
 	options, _, err := getopt.Parse(args[1:], "c:rv")
 	if err != nil {
 		fmt.Fprintf(d.env.Stderr, "%s: %v\n", args[0], err)
@@ -121,32 +100,16 @@ func (d *drop) run(args []string, base maillog.Config) (int, error) {
 			dir = o.Value
 		case 'v':
 			if os.Geteuid() == 0 {
-				base.Verbose++
+				verbose++
 			}
 		}
 	}
-	d.cfg, err = conf.Load(conf.Options{Dir: dir, ProcessName: "postdrop", Fatal: d.log.Fatal, Warn: d.log.Warn, Error: d.log.Error})
-	if err != nil {
+	if d.cfg, err = p.EnterQueue(dir, verbose); err != nil {
 		return 0, err
-	}
-	if logging.SetID() {
-		caller.ReduceEnvironment(d.cfg.List("import_environment"))
-	}
-	if base, err = logging.Configured(d.cfg, "postdrop", base); err != nil {
-		return 0, err
-	}
-	d.log.Reset(base)
-	spool := d.cfg.String("queue_directory")
-	if err := os.Chdir(spool); err != nil {
-		return 0, fmt.Errorf("chdir %s: %w", spool, maillog.Errno(err))
 	}
 	ctx := context.Background()
-	allowed, err := caller.Allowed(ctx, d.cfg, d.log, "authorized_submit_users", d.uid)
-	if err != nil {
+	if err := caller.Permit(ctx, d.cfg, d.log, "authorized_submit_users", d.uid, "submit mail"); err != nil {
 		return 0, err
-	}
-	if !allowed {
-		return 0, fmt.Errorf("User %s(%d) is not allowed to submit mail", caller.Name(d.uid), d.uid)
 	}
 	return d.accept(ctx)
 }

@@ -22,6 +22,7 @@ import (
 	"posthaste/pkg/command"
 	"posthaste/pkg/conf"
 	"posthaste/pkg/service/logging"
+	"posthaste/pkg/sys/cred"
 	"posthaste/pkg/sys/maillog"
 )
 
@@ -146,7 +147,7 @@ func (t *tool) configure(logs maillog.Config) {
 	dir, _ := t.env.Lookup("MAIL_CONFIG")
 	c, err := conf.Load(conf.Options{Dir: dir, ProcessName: "postfix", Fatal: t.log.Fatal, Warn: t.log.Warn, Error: t.log.Error})
 	if err != nil {
-		t.notRoot(os.Geteuid() == 0 || ownedByUs(filepath.Join(conf.Directory(dir), "main.cf")))
+		t.notRoot(os.Geteuid() == 0 || cred.Owns(filepath.Join(conf.Directory(dir), "main.cf")))
 		t.log.Fatal("%v", err)
 	}
 	t.config = c
@@ -156,7 +157,7 @@ func (t *tool) configure(logs maillog.Config) {
 		shlib: c.String("shlib_directory"), owner: c.String("mail_owner"), setgid: c.String("setgid_group"),
 	}
 	if os.Geteuid() != 0 {
-		t.rootless = ownedByUs(t.dirs.queue)
+		t.rootless = cred.Owns(t.dirs.queue)
 		t.notRoot(t.rootless)
 	}
 	logs, err = logging.Configured(c, "postfix-script", logs)
@@ -172,11 +173,6 @@ func (t *tool) configure(logs maillog.Config) {
 	if err := logging.Export(c, logs); err != nil {
 		t.log.Fatal("%v", err)
 	}
-}
-
-func ownedByUs(path string) bool {
-	var st unix.Stat_t
-	return unix.Stat(path, &st) == nil && int(st.Uid) == os.Geteuid()
 }
 
 // compatibility tells about a configuration of an older release.

@@ -11,17 +11,16 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 	"time"
 
 	"posthaste/pkg/command"
+	"posthaste/pkg/command/caller"
 	"posthaste/pkg/command/getopt"
 	"posthaste/pkg/conf"
 	"posthaste/pkg/ipc/dial"
 	"posthaste/pkg/ipc/flush"
 	"posthaste/pkg/ipc/trigger"
-	"posthaste/pkg/service/logging"
 	"posthaste/pkg/spool/queue"
 	"posthaste/pkg/sys/cred"
 	"posthaste/pkg/sys/maillog"
@@ -43,14 +42,10 @@ func Main(args []string) int { return Run(args, command.OS()) }
 // Run runs the command; args[0] is the name it was called as.
 func Run(args []string, env command.Env) int {
 	signal.Ignore(syscall.SIGPIPE) // a reader that has seen enough is no error
-	base := logging.Early("postqueue", func(name string) string { v, _ := env.Lookup(name); return v })
-	base.Stderr, base.ErrorOutput = true, env.Stderr
-	base.Exit = func(int) { os.Exit(exitFatal) }
-	base.Sleep = func(time.Duration) {}
-	log := maillog.New(base)
-	if err := run(args, env, base, log); err != nil {
-		log.Log(maillog.LevelFatal, "%v", err)
-		return exitFatal
+	p := &command.Program{Name: "postqueue", FatalExit: exitFatal, Env: env}
+	p.OpenLog()
+	if err := run(args, p); err != nil {
+		return p.Fail(err)
 	}
 	return 0
 }
@@ -91,28 +86,16 @@ func parse(args []string, env command.Env) (request, error) {
 	return r, nil
 }
 
-func run(args []string, env command.Env, base maillog.Config, log *maillog.Logger) error {
-	r, err := parse(args, env)
+func run(args []string, p *command.Program) error {
+	r, err := parse(args, p.Env)
 	if err != nil {
 		return err
 	}
-	cfg, err := conf.Load(conf.Options{Dir: r.configDir, ProcessName: "postqueue", Fatal: log.Fatal, Warn: log.Warn, Error: log.Error})
+	cfg, err := p.EnterQueue(r.configDir, r.verbose)
 	if err != nil {
 		return err
 	}
-	if logging.SetID() {
-		reduceEnvironment(cfg.List("import_environment"))
-	}
-	base.Verbose = r.verbose
-	if base, err = logging.Configured(cfg, "postqueue", base); err != nil {
-		return err
-	}
-	log.Reset(base)
-	dir := cfg.String("queue_directory")
-	if err := os.Chdir(dir); err != nil {
-		return fmt.Errorf("chdir %s: %w", dir, maillog.Errno(err))
-	}
-	c := &client{cfg: cfg, log: log, env: env, request: r, uid: os.Getuid()}
+	c := &client{cfg: cfg, log: p.Log, env: p.Env, request: r, uid: os.Getuid()}
 	return c.modes()[r.mode](context.Background())
 }
 
@@ -144,27 +127,7 @@ func (c *client) allow(ctx context.Context, parameter, what string) error {
 	if owner, err := cred.Lookup(c.cfg.String("mail_owner")); err == nil && owner.UID == c.uid {
 		return nil
 	}
-	users := c.cfg.String(parameter)
-	if strings.HasPrefix(users, "static:") {
-		return nil
-	}
-	name := "unknown"
-	if who, err := cred.LookupID(c.uid); err == nil {
-		name = who.Name
-	}
-	list, err := table.NewMatchList(table.Env{Config: c.cfg, Log: c.log, Strict: true}, parameter, users, table.MatchString, 0)
-	if err != nil {
-		return err
-	}
-	defer list.Close()
-	ok, err := list.Match(ctx, name)
-	if err != nil {
-		return fmt.Errorf("%s: %w", parameter, err)
-	}
-	if !ok {
-		return fmt.Errorf("User %s(%d) is not allowed to %s the mail queue", name, c.uid, what)
-	}
-	return nil
+	return caller.Permit(ctx, c.cfg, c.log, parameter, c.uid, what+" the mail queue")
 }
 
 func (c *client) allowFlush(ctx context.Context) error {
@@ -287,25 +250,4 @@ func abridged(text string) string {
 		return text[:100] + "..."
 	}
 	return text
-}
-
-// reduceEnvironment leaves what import_environment lists: names that are kept,
-// and name=value.
-func reduceEnvironment(list []string) {
-	keep := map[string]string{}
-	for _, entry := range list {
-		name, value, set := strings.Cut(entry, "=")
-		if !set {
-			v, ok := os.LookupEnv(name)
-			if !ok {
-				continue
-			}
-			value = v
-		}
-		keep[name] = value
-	}
-	os.Clearenv()
-	for name, value := range keep {
-		os.Setenv(name, value)
-	}
 }

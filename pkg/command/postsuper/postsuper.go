@@ -8,19 +8,16 @@
 package postsuper
 
 import (
+	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
 	"posthaste/pkg/command"
 	"posthaste/pkg/command/getopt"
-	"posthaste/pkg/conf"
-	"posthaste/pkg/service/logging"
 	"posthaste/pkg/spool/queue"
 	"posthaste/pkg/sys/cred"
 	"posthaste/pkg/sys/maillog"
@@ -50,11 +47,10 @@ type request struct {
 
 // Run runs the command; args[0] is the name it was called as.
 func Run(args []string, env command.Env) int {
-	base := logging.Early("postsuper", func(name string) string { v, _ := env.Lookup(name); return v })
-	base.Stderr, base.ErrorOutput, base.StderrTag = true, env.Stderr, filepath.Base(args[0])
-	log := maillog.New(base)
-	t := &tool{in: env.Stdin, log: log, now: time.Now, exit: os.Exit}
-	if err := prepare(t, args, env, base); err != nil {
+	p := &command.Program{Name: "postsuper", StderrTag: filepath.Base(args[0]), Env: env}
+	p.OpenLog()
+	t := &tool{in: env.Stdin, log: p.Log, now: time.Now, exit: os.Exit}
+	if err := prepare(t, args, p); err != nil {
 		return t.fail(err)
 	}
 	stop := t.catchSignals()
@@ -66,33 +62,28 @@ func Run(args []string, env command.Env) int {
 }
 
 // prepare goes as far as the rights of the super-user are needed.
-func prepare(t *tool, args []string, env command.Env, base maillog.Config) error {
+func prepare(t *tool, args []string, p *command.Program) error {
 	if os.Getuid() != os.Geteuid() {
 		return fmt.Errorf("this postfix command must not run as a set-uid process")
 	}
-	if os.Getuid() != 0 {
+	req, err := parse(args, p.Env)
+	if err != nil {
+		return err
+	}
+	cfg, err := p.EnterQueue(req.configDir, req.verbose)
+	rootless := os.Getuid() != 0
+	if rootless && (err != nil || !cred.Owns(".")) {
 		return fmt.Errorf("use of this command is reserved for the superuser")
 	}
-	req, err := parse(args, env)
 	if err != nil {
 		return err
-	}
-	cfg, err := conf.Load(conf.Options{Dir: req.configDir, ProcessName: "postsuper", Fatal: t.log.Fatal, Warn: t.log.Warn})
-	if err != nil {
-		return err
-	}
-	base.Verbose = req.verbose
-	if base, err = logging.Configured(cfg, "postsuper", base); err != nil {
-		return err
-	}
-	t.log.Reset(base)
-	dir := cfg.String("queue_directory")
-	if err := os.Chdir(dir); err != nil {
-		return fmt.Errorf("chdir %s: %w", dir, maillog.Errno(err))
 	}
 	t.spool = queue.Open("", cfg).WithLog(t.log)
 	t.hashed, t.depth = cfg.List("hash_queue_names"), cfg.Int("hash_queue_depth")
 	t.req = req
+	if rootless { // DESIGN §6: the caller's own queue
+		return nil
+	}
 	owner, err := cred.Lookup(cfg.String("mail_owner"))
 	if err != nil {
 		return fmt.Errorf("file %s/main.cf: parameter mail_owner: unknown user name value: %s", cfg.Dir(), cfg.String("mail_owner"))
@@ -121,7 +112,7 @@ func parse(args []string, env command.Env) (request, error) {
 	options, rest, err := getopt.Parse(args[1:], "c:d:e:f:h:H:pr:sSv")
 	if err != nil {
 		fmt.Fprintf(env.Stderr, "%s: %v\n", args[0], err)
-		return req, fmt.Errorf(usage)
+		return req, errors.New(usage)
 	}
 	for _, o := range options {
 		switch o.Letter {
@@ -180,26 +171,9 @@ func (t *tool) warnIncomplete() {
 // catchSignals ends the command at a signal, but not in the midst of the work
 // on one file. The exit status is the number of the signal.
 func (t *tool) catchSignals() (stop func()) {
-	signals := []os.Signal{syscall.SIGINT, syscall.SIGQUIT}
-	for _, s := range []os.Signal{syscall.SIGTERM, syscall.SIGHUP} {
-		if !signal.Ignored(s) {
-			signals = append(signals, s)
-		}
-	}
-	caught := make(chan os.Signal, 1)
-	signal.Notify(caught, signals...)
-	done := make(chan struct{})
-	go func() {
-		select {
-		case s := <-caught:
-			t.mu.Lock() // for ever: nothing more is done
-			t.warnIncomplete()
-			t.exit(int(s.(syscall.Signal)))
-		case <-done:
-		}
-	}()
-	return sync.OnceFunc(func() {
-		signal.Stop(caught)
-		close(done)
+	return command.OnSignal(func(s syscall.Signal) {
+		t.mu.Lock() // for ever: nothing more is done
+		t.warnIncomplete()
+		t.exit(int(s))
 	})
 }

@@ -319,8 +319,8 @@ func (s *submission) content() (extracted []string, err error) {
 		// Mailboxes put "From " lines in front of messages, other
 		// programs quote them.
 		if !begun && !partial && bytes.HasPrefix(bytes.TrimLeft(line, ">"), []byte("From ")) {
-			if !full && err == nil {
-				err = skipLine(in)
+			if !full {
+				skipLine(in) // an error comes again with the next piece
 			}
 			continue
 		}
@@ -367,11 +367,11 @@ func readPiece(in *bufio.Reader, limit int) (line []byte, full bool, err error) 
 	return window, false, err
 }
 
-func skipLine(in *bufio.Reader) error {
+// skipLine reads the rest of a line.
+func skipLine(in *bufio.Reader) {
 	for {
-		_, err := in.ReadSlice('\n')
-		if err != bufio.ErrBufferFull {
-			return err
+		if _, err := in.ReadSlice('\n'); err != bufio.ErrBufferFull {
+			return
 		}
 	}
 }

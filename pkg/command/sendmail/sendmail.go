@@ -16,13 +16,11 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-	"time"
 
 	"posthaste/pkg/command"
 	"posthaste/pkg/command/caller"
 	"posthaste/pkg/command/getopt"
 	"posthaste/pkg/conf"
-	"posthaste/pkg/service/logging"
 	"posthaste/pkg/sys/maillog"
 )
 
@@ -35,59 +33,46 @@ func Main(args []string) int { return Run(args, command.OS()) }
 // Run runs the command; args[0] is the name it was called as.
 func Run(args []string, env command.Env) int {
 	syscall.Umask(0o022)
-	base := logging.Early("sendmail", func(name string) string { v, _ := env.Lookup(name); return v })
-	base.Stderr, base.ErrorOutput, base.StderrTag = true, env.Stderr, filepath.Base(args[0])
-	base.Exit = func(int) { os.Exit(exitFatal) }
-	base.Sleep = func(time.Duration) {}
-	log := maillog.New(base)
-	code, err := run(args, env, base, log)
+	p := &command.Program{Name: "sendmail", StderrTag: filepath.Base(args[0]), FatalExit: exitFatal, Env: env}
+	p.OpenLog()
+	code, err := run(args, p)
 	if err != nil {
-		log.Log(maillog.LevelFatal, "%v", err)
-		return exitFatal
+		return p.Fail(err)
 	}
 	return code
 }
 
-func run(args []string, env command.Env, base maillog.Config, log *maillog.Logger) (int, error) {
+func run(args []string, p *command.Program) (int, error) {
 	o, parseError := parse(args)
-	cfg, err := conf.Load(conf.Options{Dir: o.configDir, ProcessName: "sendmail", Fatal: log.Fatal, Warn: log.Warn, Error: log.Error})
+	cfg, err := p.EnterQueue(o.configDir, o.verbose)
 	if err != nil {
 		return 0, err
 	}
-	if base, err = logging.Configured(cfg, "sendmail", base); err != nil {
-		return 0, err
-	}
-	base.Verbose = o.verbose
-	log.Reset(base)
 	if o.configDir != "" {
 		os.Setenv("MAIL_CONFIG", o.configDir)
-	}
-	if err := os.Chdir(cfg.String("queue_directory")); err != nil {
-		return 0, fmt.Errorf("chdir %s: %w", cfg.String("queue_directory"), maillog.Errno(err))
 	}
 	if parseError != nil {
 		var bad *getopt.Error
 		if errors.As(parseError, &bad) {
-			fmt.Fprintf(env.Stderr, "%s: %v\n", args[0], bad)
+			fmt.Fprintf(p.Env.Stderr, "%s: %v\n", args[0], bad)
 			parseError = fmt.Errorf("usage: %s [options]", args[0])
 		}
 		return 0, parseError
 	}
 	for _, w := range o.warnings {
-		log.Warn("%s", w)
+		p.Log.Warn("%s", w)
 	}
-	c := &client{options: o, cfg: cfg, log: log, env: env, uid: os.Getuid(), base: base}
+	c := &client{options: o, cfg: cfg, log: p.Log, env: p.Env, uid: os.Getuid()}
 	return c.modes()[o.mode](context.Background())
 }
 
 // client is one run of the command, in the queue directory.
 type client struct {
 	options
-	cfg  *conf.Config
-	log  *maillog.Logger
-	base maillog.Config
-	env  command.Env
-	uid  int // of who called us
+	cfg *conf.Config
+	log *maillog.Logger
+	env command.Env
+	uid int // of who called us
 }
 
 func (c *client) modes() map[mode]func(context.Context) (int, error) {
@@ -159,14 +144,7 @@ func (c *client) standAlone(ctx context.Context) (int, error) {
 
 // permitted checks authorized_submit_users.
 func (c *client) permitted(ctx context.Context) error {
-	allowed, err := caller.Allowed(ctx, c.cfg, c.log, "authorized_submit_users", c.uid)
-	if err != nil {
-		return err
-	}
-	if !allowed {
-		return fmt.Errorf("User %s(%d) is not allowed to submit mail", caller.Name(c.uid), c.uid)
-	}
-	return nil
+	return caller.Permit(ctx, c.cfg, c.log, "authorized_submit_users", c.uid, "submit mail")
 }
 
 // failure is a fatal error of a submission: "sender(uid): text".
@@ -176,7 +154,7 @@ func (c *client) failure(sender, format string, a ...any) error {
 
 // exportEnvironment is what postdrop gets to see.
 func (c *client) exportEnvironment() []string {
-	return caller.Environment(c.cfg.List("export_environment"), c.env.Lookup)
+	return command.Environment(c.cfg.List("export_environment"), c.env.Lookup)
 }
 
 // shellWords are the words of a command that needs no shell.

@@ -14,7 +14,7 @@ import (
 
 // TestRecordGoldens plays every case to Debian's cleanup and writes the golden
 // files. It runs only on request, inside a mount namespace with Debian's
-// postfix in place:
+// postfix in place, and takes four minutes:
 //
 //	go test -c -o /tmp/cleanup.test && cd pkg/daemon/cleanup &&
 //	POSTHASTE_ORACLE=$PWD/testdata/golden unshare -m -n bash world-demo.sh /tmp/cleanup.test -test.run RecordGoldens
@@ -34,7 +34,7 @@ func TestRecordGoldens(t *testing.T) {
 		}
 		id, r := c.play(t, conn)
 		conn.Close()
-		time.Sleep(60 * time.Millisecond)
+		time.Sleep(150 * time.Millisecond)
 		data, where := findFile(spool, id)
 		out := render(t, id, r, data, where, oracleLog(mark, id))
 		if err := os.WriteFile(filepath.Join(dir, c.name+".txt"), []byte(out), 0644); err != nil {

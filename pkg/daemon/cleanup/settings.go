@@ -15,13 +15,13 @@ import (
 
 // settings are the parameters that cleanup uses, typed, read once at the start.
 type settings struct {
-	myhostname, myorigin string
-	emptyRecipient                 string
-	longIDs, origRecipient         bool
-	externalLog                    bool
-	extensions                     address.Extensions
-	propagateCanonical             bool
-	propagateVirtual               bool
+	myhostname, myorigin   string
+	emptyRecipient         string
+	longIDs, origRecipient bool
+	externalLog            bool
+	extensions             address.Extensions
+	propagateCanonical     bool
+	propagateVirtual       bool
 
 	lineLimit       int
 	headerLimit     int

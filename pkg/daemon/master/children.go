@@ -124,8 +124,17 @@ func (m *master) statusEvent(s *serv) {
 		return
 	}
 	switch status {
-	case service.StatusConcurrent:
+	case service.StatusConcurrent: // at its start, and again after its first client
+		if c.concurrent {
+			c.use++
+		}
 		c.concurrent = true
+	case service.StatusLeaving:
+		c.leaving = true
+		if c.avail {
+			c.avail = false
+			s.avail--
+		}
 	case service.StatusAvailable:
 		if !c.avail {
 			c.avail = true

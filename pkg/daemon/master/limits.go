@@ -13,7 +13,7 @@ const (
 func (s *serv) load() int {
 	n := 0
 	for _, c := range s.children {
-		if c.concurrent && c.epoch == s.epoch {
+		if c.concurrent && !c.leaving && c.epoch == s.epoch {
 			n += max(1, s.maxproc)
 		} else {
 			n++
@@ -51,7 +51,7 @@ func (m *master) checkBusy(s *serv) {
 		m.log.Warn("see http://www.postfix.org/STRESS_README.html for examples of stress-adapting configuration settings")
 	}
 	for _, c := range s.children {
-		if c.concurrent && c.epoch == s.epoch {
+		if c.concurrent && !c.leaving && c.epoch == s.epoch {
 			m.stress(s)
 			return
 		}

@@ -230,8 +230,7 @@ func (m *master) configure() {
 	m.first = m.params.firstParams
 	if os.Getuid() != 0 {
 		// Rootless (DESIGN §6): only in a queue of our own.
-		var st unix.Stat_t
-		if unix.Stat(m.params.queueDir, &st) != nil || int(st.Uid) != os.Getuid() {
+		if !cred.Owns(m.params.queueDir) {
 			m.log.Fatal("the master command is reserved for the superuser")
 		}
 		m.rootless = true

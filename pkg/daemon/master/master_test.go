@@ -182,6 +182,28 @@ func TestForkOnDemand(t *testing.T) {
 	}
 }
 
+// A child that has served its share says so and gets a successor, which is no
+// sign of stress; one that has served at all did not start badly.
+func TestConcurrentChildLeaves(t *testing.T) {
+	f := newFake(t)
+	s := f.add(t, smtpd)
+	f.start(s)
+	f.status(s, 1, service.StatusConcurrent)
+	f.status(s, 1, service.StatusConcurrent)
+	f.status(s, 1, service.StatusLeaving)
+	if !s.wanted(f.clock) {
+		t.Fatal("clients wait for a process that accepts no more")
+	}
+	f.start(s)
+	if got := strings.Join(f.forks[1], " "); strings.Contains(got, "stress=yes") {
+		t.Errorf("leaving is taken for stress: %s", got)
+	}
+	f.exit(1, syscall.WaitStatus(9))
+	if s.isThrottled(f.clock) {
+		t.Error("the death of a child that has served throttles the service")
+	}
+}
+
 // Ours: one process for all clients of a row.
 func TestConcurrentChild(t *testing.T) {
 	f := newFake(t)

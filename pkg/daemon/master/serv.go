@@ -50,6 +50,7 @@ type child struct {
 	avail      bool // waits for a client
 	use        int  // clients served (taken and available again)
 	concurrent bool // serves many clients at once
+	leaving    bool // serves its last ones
 }
 
 // id is how log records name a service.

@@ -38,8 +38,9 @@ const maxTables = 1000
 func Main(args []string) int {
 	var s *server
 	return service.Run(service.Service{
-		Name: "proxymap",
-		Kind: service.Multi,
+		Name:     "proxymap",
+		Kind:     service.Multi,
+		KeepRoot: true, // with "n" in the unprivileged column it may open what only root can
 		Setup: func(rt *service.Runtime) (err error) {
 			s, err = newServer(rt.Config, rt.Log, rt.ServiceName)
 			return err

@@ -28,7 +28,7 @@ import (
 // suite is a spool with services around it that stand for the other programs. Mail
 // to domain "x.T" goes to transport T.
 type suite struct {
-	t     *testing.T
+	t     testing.TB
 	dir   string
 	spool *queue.Spool
 	log   *maillog.Logger
@@ -44,7 +44,7 @@ type suite struct {
 	busy      int             // agents with a request
 }
 
-func newSuite(t *testing.T) *suite {
+func newSuite(t testing.TB) *suite {
 	dir, err := os.MkdirTemp("", "qmgr")
 	if err != nil {
 		t.Fatal(err)

@@ -51,7 +51,12 @@ func (d *daemon) watch(ctx context.Context, rt *service.Runtime) error {
 
 // serve answers one client's requests (spec §3.1).
 func (d *daemon) serve(ctx context.Context, conn *service.Conn) error {
-	in := attr.NewReader(conn, attr.Null, conn.Runtime.ServiceName+" socket")
+	return d.talk(ctx, conn, conn.Runtime.ServiceName+" socket", conn.Taken, conn.Available)
+}
+
+// talk is serve for any stream; begin and end are called around each request.
+func (d *daemon) talk(ctx context.Context, conn io.ReadWriter, name string, begin, end func()) error {
+	in := attr.NewReader(conn, attr.Null, name)
 	out := attr.NewWriter(conn, attr.Null)
 	if err := out.Str("protocol", rewrite.Protocol).Send(); err != nil {
 		return nil // the client has gone
@@ -61,13 +66,13 @@ func (d *daemon) serve(ctx context.Context, conn *service.Conn) error {
 		if err == io.EOF {
 			return nil
 		}
-		conn.Taken()
+		begin()
 		if err == nil {
 			err = d.answer(ctx, out, q)
 		}
-		conn.Available()
+		end()
 		if err != nil {
-			return d.end(err)
+			return d.explain(err)
 		}
 	}
 }
@@ -77,9 +82,9 @@ type errContext struct{ rule string }
 
 func (e errContext) Error() string { return "unknown context: " + e.rule }
 
-// end decides what is said about a conversation that cannot go on: a client that
+// explain decides what is said about a conversation that cannot go on: a client that
 // leaves is no news.
-func (d *daemon) end(err error) error {
+func (d *daemon) explain(err error) error {
 	var bad *rewrite.BadCommandError
 	var rule errContext
 	var format *attr.Error

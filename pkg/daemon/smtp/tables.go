@@ -16,7 +16,7 @@ type tables struct {
 	generic, discardEHLO, pix, replyFilter, dnsFilter  *table.Maps
 	headerChecks, mimeChecks, nestedChecks, bodyChecks *table.Maps
 	tlsPolicy, password                                *table.Maps
-	cacheDestinations                                  *table.MatchList
+	cacheDestinations, local                           *table.MatchList
 	all                                                []*table.Maps
 }
 
@@ -54,10 +54,15 @@ func (t *tables) open(s *settings, c *conf.Config, log *maillog.Logger) error {
 			return err
 		}
 	}
+	var err error
+	if !t.generic.Empty() {
+		if t.local, err = table.NewMatchList(env, "mydestination", c.String("mydestination"), table.MatchDomain, 0); err != nil {
+			return err
+		}
+	}
 	if s.cacheDestinations == "" {
 		return nil
 	}
-	var err error
 	t.cacheDestinations, err = table.NewMatchList(env, s.prefix+"connection_cache_destinations", s.cacheDestinations, table.MatchString, 0)
 	return err
 }
@@ -120,4 +125,13 @@ func recordText(rr dns.Record) string {
 		data = rr.Host + "."
 	}
 	return fmt.Sprintf("%s. %d IN %s %s", rr.Name, rr.TTL, rr.Type, data)
+}
+
+// myDomain reports whether a domain is local as mydestination says; address
+// literals are not looked at here.
+func (t *tables) myDomain(ctx context.Context, domain string) (bool, error) {
+	if t.local == nil {
+		return false, nil
+	}
+	return t.local.Match(ctx, domain)
 }

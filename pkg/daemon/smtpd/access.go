@@ -405,7 +405,7 @@ func (l lookup) logNamed(action, text, empty string) {
 
 func isHeaderText(s string) bool {
 	i := strings.IndexByte(s, ':')
-	return i > 0 && strings.IndexAny(s[:i], " \t") < 0
+	return i > 0 && !strings.ContainsAny(s[:i], " \t")
 }
 
 // restrictions evaluates a right-hand side that is a list of restrictions.

@@ -37,7 +37,6 @@ type transaction struct {
 
 	// What access tables and the like asked for.
 	hold, discard    bool
-	flagsSent        bool
 	filter, redirect string
 	bcc, prepend     []string
 

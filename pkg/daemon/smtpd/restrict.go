@@ -34,8 +34,6 @@ type checkState struct {
 	rcpt        string // being processed
 	rcptGiven   bool
 	noRcpt      bool // data stages with several recipients
-	helo        string
-	heloGiven   bool
 	etrn        string
 
 	reply                               string // of the reject

@@ -82,7 +82,7 @@ type permission struct {
 }
 
 // saslState is who the client is, if it authenticated itself.
-type saslState struct{ method, user, sender string }
+type saslState struct{ method, user string }
 
 // serve runs a session on a connection and closes it.
 func (srv *Server) serve(ctx context.Context, nc net.Conn, attrs map[string]string) {
@@ -112,7 +112,7 @@ func (s *session) run(nc net.Conn, attrs map[string]string) {
 	var err error
 	broken := false
 	if srv.set.upstreamProxy != "" && !s.passed && !s.standAlone {
-		nc, s.peer, err = srv.proxyHeader(nc)
+		_, s.peer, err = srv.proxyHeader(nc)
 		broken = err != nil
 	} else {
 		s.peer, err = srv.endpoint(nc, attrs)

@@ -56,7 +56,6 @@ type settings struct {
 	overrides       []string
 	contentFilter   string
 	proxyFilter     string
-	proxyTLSLevel   string
 	milters         []string
 	milterAction    string
 	milterMaps      string
@@ -154,10 +153,8 @@ func loadSettings(c *conf.Config) (*settings, error) {
 
 // loadChoices reads the parameters whose value is one of a few words.
 func (s *settings) loadChoices(c *conf.Config) error {
-	bare, set := c.Explicit("smtpd_forbid_bare_newline")
-	if !set {
-		bare = "normalize" // the default of 3.9 (DESIGN §6)
-	} else {
+	bare := "normalize" // the default of 3.9 (DESIGN §6)
+	if _, set := c.Explicit("smtpd_forbid_bare_newline"); set {
 		bare = c.String("smtpd_forbid_bare_newline")
 	}
 	var ok bool

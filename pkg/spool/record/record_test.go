@@ -156,8 +156,7 @@ func TestPointers(t *testing.T) {
 }
 
 func TestPointerLoop(t *testing.T) {
-	loop := bytes.NewReader([]byte("S\x01ap\x01" + "0" + "p\x0f              3"))
-	loop = bytes.NewReader(append([]byte("S\x01a"), Append(nil, TypePointer, []byte("              3"))...))
+	loop := bytes.NewReader(append([]byte("S\x01a"), Append(nil, TypePointer, []byte("              3"))...))
 	r := NewReader(loop)
 	r.Path = "x"
 	r.Next()

@@ -74,6 +74,13 @@ func WithGroups(id Identity) (Identity, error) {
 	return id, nil
 }
 
+// Owns tells whether a file belongs to the user we run as: what makes a queue
+// directory that of a rootless mail system (DESIGN §6).
+func Owns(path string) bool {
+	var st unix.Stat_t
+	return unix.Stat(path, &st) == nil && int(st.Uid) == os.Geteuid()
+}
+
 func notFound(err error, name string) error {
 	var byName user.UnknownUserError
 	var byID user.UnknownUserIdError

@@ -1,0 +1,18 @@
+#!/bin/bash
+# Runs the scenarios with Debian's local(8) and with ours (OURS, by default
+# /tmp/local-ours) and shows the difference. See README.
+# usage, as root: compare.sh [scenario...]
+here=$(cd "$(dirname "$0")" && pwd); out=${OUT:-/tmp/local-diff}; mkdir -p $out; rm -f $out/*
+export OURS=${OURS:-/tmp/local-ours}
+one() { # which shard scenario...
+  SHARD=$2 unshare -m -n -p -f --mount-proc bash ${WORLD:-/work/api/world-demo.sh} bash -c '
+    if [ "$1" = ours ]; then cp $OURS /usr/lib/postfix/sbin/local; fi
+    shift; exec python3 "$@"' x $1 "$here/run.py" "${@:3}" >$out/$1.${2%/*}.part 2>$out/$1.${2%/*}.err; }
+shards=${SHARDS:-4}; [ $# -eq 0 ] || shards=1
+for ((i = 0; i < shards; i++)); do
+  [ -n "$SKIP_DEBIAN" ] || one debian $i/$shards "$@" &
+  one ours $i/$shards "$@" &
+done
+wait
+cat $out/debian.*.part >$out/debian.txt; cat $out/ours.*.part >$out/ours.txt
+diff -u $out/debian.txt $out/ours.txt
