@@ -3,6 +3,7 @@
 package command
 
 import (
+	"bytes"
 	"io"
 	"os"
 )
@@ -29,4 +30,16 @@ func (e Env) Lookup(name string) (value string, ok bool) {
 		}
 	}
 	return "", false
+}
+
+// SplitLF is a bufio.SplitFunc as bufio.ScanLines, but for a CR at the end of
+// a line, which it leaves where it is.
+func SplitLF(data []byte, atEOF bool) (advance int, token []byte, err error) {
+	if i := bytes.IndexByte(data, '\n'); i >= 0 {
+		return i + 1, data[:i], nil
+	}
+	if atEOF && len(data) > 0 {
+		return len(data), data, nil
+	}
+	return 0, nil, nil
 }

@@ -53,7 +53,7 @@ func TestLookupTakesTheLast(t *testing.T) {
 func program(t *testing.T, mainCF string) (p *Program, dir string, stderr *bytes.Buffer) {
 	t.Helper()
 	dir = t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "main.cf"), []byte("compatibility_level = 3.6\nmyhostname = host.example\n"+mainCF), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "main.cf"), []byte("compatibility_level = 3.6\nmyhostname = host.example\nmail_owner = daemon\nsetgid_group = mail\n"+mainCF), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	stderr = &bytes.Buffer{}

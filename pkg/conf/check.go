@@ -126,12 +126,12 @@ func parsePorts(list string) (ports map[string]string, warnings []string) {
 			reason = `missing service name before "="`
 		case slices.ContainsFunc(names, hasBlank):
 			reason = "whitespace in service name"
-		default:
-			if n, err := strconv.ParseUint(port, 10, 32); err != nil {
-				reason = fmt.Sprintf(`non-numerical service port: "%s"`, port)
-			} else if n > 65535 {
-				reason = fmt.Sprintf(`port number out of range: "%s"`, port)
-			}
+		case !isNumber(port):
+			reason = "non-numerical service port"
+		case slices.ContainsFunc(names, isNumber):
+			reason = "numerical service name"
+		case slices.ContainsFunc(names, func(n string) bool { return ports[n] != "" }):
+			reason = "duplicate service name"
 		}
 		if reason != "" {
 			warnings = append(warnings, fmt.Sprintf(`known_tcp_ports: in "%s": %s`, item, reason))
@@ -143,6 +143,8 @@ func parsePorts(list string) (ports map[string]string, warnings []string) {
 	}
 	return ports, warnings
 }
+
+func isNumber(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
 
 // hostname computes myhostname and mydomain where they are not set and checks
 // both.

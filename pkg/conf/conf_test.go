@@ -308,6 +308,21 @@ func TestKnownPorts(t *testing.T) {
 	if got := fmt.Sprint(c.KnownPorts()); got != "map[lmtp:24 smtp:25 smtps:465 submissions:465]" {
 		t.Error(got)
 	}
+	// what Debian's postmap warns of
+	for list, want := range map[string]string{
+		"a=99999": "", "a=1,,b=2": "", "a = b = 3": "", " , ": "", "a=01": "",
+		"z=smtp": `in "z=smtp": non-numerical service port`, "q=1=2": `in "q=1=2": numerical service name`,
+		"a=-1": `in "a=-1": non-numerical service port`, "a=1,a=2": `in "a=2": duplicate service name`,
+		"a==3": `in "a==3": missing service name before "="`, "a b=c=3": `in "a b=c=3": whitespace in service name`,
+		"a=1,b": `in "b" is not in "name = value" form`,
+	} {
+		if want != "" {
+			want = "known_tcp_ports: " + want
+		}
+		if _, got := parsePorts(list); strings.Join(got, ";") != want {
+			t.Errorf("%q: got %q, want %q", list, got, want)
+		}
+	}
 }
 
 func TestParameterTable(t *testing.T) {

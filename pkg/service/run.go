@@ -63,6 +63,7 @@ func Run(s Service, argv []string, env []string) int {
 			os.Exit(2)
 		}
 	}()
+	Tune()
 	syscall.Umask(0o077)
 	// Caught and dropped, so that a write gets EPIPE or EFBIG and commands
 	// that we run start with the default action.

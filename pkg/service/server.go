@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -28,6 +29,7 @@ const (
 	tableInterval   = 10 * time.Second
 	busyInterval    = 1000 * time.Second
 	acceptPause     = time.Second // after "too many open files" and the like
+	tidyAfter       = time.Second // an idle daemon gives its memory back
 )
 
 // server is a daemon in its loop. One goroutine accepts; each client has its
@@ -56,6 +58,7 @@ type server struct {
 	active    int // clients being served
 	used      int // clients served
 	idleSince time.Time
+	tidied    bool // memory was given back since the last client
 	proven    bool // master knows that we can serve a client
 	full      bool // master was told that we have no free place
 	leave     string
@@ -78,6 +81,9 @@ func newServer(p *process, lock *acceptLock) *server {
 	v.status = channel{fd: StatusFD, pid: statusPid(p.env), generation: p.generation()}
 	for i := range p.o.sockets {
 		v.listen = append(v.listen, ListenFD+i)
+	}
+	if v.ours {
+		v.lock = nil // our master starts no second process while we accept
 	}
 	if p.s.MinIdle != "" {
 		v.maxIdle = max(v.maxIdle, c.Duration(p.s.MinIdle))
@@ -158,6 +164,11 @@ func (v *server) run(ctx context.Context) int {
 // accept is the loop; it returns whether master already knows that we leave.
 func (v *server) accept(ctx context.Context) (told bool) {
 	tables := time.Now().Add(tableInterval)
+	poll, err := newPoller(v.listen, v.wake, StatusFD)
+	if err != nil {
+		v.log.Fatal("epoll: %v", maillog.Errno(err))
+	}
+	defer poll.close()
 	for {
 		now := time.Now()
 		v.beat.Store(now.UnixNano())
@@ -181,36 +192,33 @@ func (v *server) accept(ctx context.Context) (told bool) {
 		if !free {
 			v.lock.release()
 		}
-		fds := []unix.PollFd{{Fd: int32(v.wake), Events: unix.POLLIN}, {Fd: StatusFD, Events: unix.POLLIN}}
-		if watching {
-			for _, fd := range v.listen {
-				fds = append(fds, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
-			}
+		if err := poll.watch(watching); err != nil {
+			v.log.Fatal("epoll: %v", maillog.Errno(err))
 		}
-		n, err := unix.Poll(fds, int(wait/time.Millisecond)+1)
-		if err != nil && err != unix.EINTR {
-			v.log.Fatal("poll: %v", maillog.Errno(err))
-		}
-		if n <= 0 {
-			continue
-		}
-		if fds[0].Revents != 0 {
-			var b [8]byte
-			_, _ = unix.Read(v.wake, b[:])
-		}
-		if fds[1].Revents != 0 {
-			return true
+		events, err := poll.wait(wait)
+		if err != nil {
+			v.log.Fatal("epoll: %v", maillog.Errno(err))
 		}
 		ready := false
-		for i, fd := range fds[2:] {
-			if fd.Revents == 0 {
+		for _, e := range events {
+			switch int(e.Fd) {
+			case v.wake:
+				var b [8]byte
+				_, _ = unix.Read(v.wake, b[:])
+			case StatusFD:
+				return true
+			}
+		}
+		for _, e := range events {
+			fd := int(e.Fd)
+			if fd == v.wake || fd == StatusFD {
 				continue
 			}
 			if !ready && v.s.TableChanged != nil && v.tableChanged() {
 				return false
 			}
 			ready = true
-			if !v.take(ctx, v.listen[i]) {
+			if !v.take(ctx, fd) {
 				break
 			}
 		}
@@ -237,12 +245,22 @@ func (v *server) due(now time.Time) (free bool, wait time.Duration, leave string
 	if !v.leaveAt.IsZero() {
 		wait = min(wait, v.leaveAt.Sub(now))
 	}
-	if v.maxIdle > 0 && v.active == 0 {
-		left := v.idleSince.Add(v.maxIdle).Sub(now)
+	if v.maxIdle > 0 {
+		left := v.maxIdle
+		if v.active == 0 {
+			left = v.idleSince.Add(v.maxIdle).Sub(now)
+		}
 		if left <= 0 {
 			return false, 0, "max_idle"
 		}
 		wait = min(wait, left)
+	}
+	if !v.tidied {
+		if v.active == 0 && now.Sub(v.idleSince) >= tidyAfter {
+			v.tidied = true
+			go debug.FreeOSMemory()
+		}
+		wait = min(wait, tidyAfter)
 	}
 	return v.active < v.limit(), wait, ""
 }
@@ -279,7 +297,7 @@ func (v *server) take(ctx context.Context, fd int) bool {
 		}
 		return false
 	}
-	client, _, err := unix.Accept4(fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+	client, peer, err := unix.Accept4(fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 	if err != nil {
 		if !silent[err] {
 			v.log.Warn("accept connection: %v", maillog.Errno(err))
@@ -291,7 +309,7 @@ func (v *server) take(ctx context.Context, fd int) bool {
 	conn := &Conn{Runtime: v.rt, Transport: v.rt.Transport, state: state}
 	conn.Alive()
 	more := v.begin(conn)
-	go v.guard(conn, func() { v.client(ctx, conn, client) })
+	go v.guard(conn, func() { v.client(ctx, conn, client, peer) })
 	return more
 }
 
@@ -300,6 +318,7 @@ func (v *server) begin(conn *Conn) (more bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.active++
+	v.tidied = false
 	if conn != nil {
 		v.conns[conn] = struct{}{}
 	}
@@ -335,6 +354,7 @@ func (v *server) end(conn *Conn) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	delete(v.conns, conn)
+	wake := v.active >= v.limit() // the loop does not watch for clients
 	v.active--
 	v.used++
 	if v.active == 0 {
@@ -354,7 +374,9 @@ func (v *server) end(conn *Conn) {
 	if !heard && v.leave == "" {
 		v.leave = "master disconnect"
 	}
-	v.poke()
+	if wake || v.leave != "" || v.maxUse > 0 && v.used >= v.maxUse {
+		v.poke()
+	}
 }
 
 func (v *server) poke() {
@@ -413,13 +435,16 @@ func Trace(r any) string {
 }
 
 // client serves one accepted connection.
-func (v *server) client(ctx context.Context, conn *Conn, fd int) {
-	raw, err := netConn(fd, "client")
-	if err != nil {
-		v.log.Warn("accept connection: %v", err)
-		return
-	}
-	if v.rt.Transport == "pass" {
+func (v *server) client(ctx context.Context, conn *Conn, fd int, peer unix.Sockaddr) {
+	var raw net.Conn
+	if v.rt.Transport != "pass" {
+		raw = newSock(fd, peer)
+	} else {
+		var err error
+		if raw, err = netConn(fd, "client"); err != nil {
+			v.log.Warn("accept connection: %v", err)
+			return
+		}
 		raw, conn.Attrs, err = receive(raw, v.s.Kind != Trigger)
 		if err != nil {
 			prefix := "pass_accept_attr"
@@ -432,9 +457,9 @@ func (v *server) client(ctx context.Context, conn *Conn, fd int) {
 		if v.s.Kind == Multi && len(conn.Attrs) > 0 {
 			v.log.Warn("service ignores 'pass' connection attributes")
 		}
-	}
-	if tcp, ok := raw.(*net.TCPConn); ok {
-		_ = tcp.SetKeepAlive(true)
+		if tcp, ok := raw.(*net.TCPConn); ok {
+			_ = tcp.SetKeepAlive(true)
+		}
 	}
 	v.mu.Lock()
 	conn.Conn = raw

@@ -10,7 +10,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"posthaste/pkg/sys/maillog"
@@ -30,9 +29,7 @@ type socketmap struct {
 	spec                   string
 	network, address, name string
 
-	mu         sync.Mutex
-	conn       net.Conn
-	r          *bufio.Reader
+	serverConn
 	born, used time.Time
 }
 
@@ -62,20 +59,6 @@ func openSocketmap(env Env, req Request) (Backend, error) {
 }
 
 func (s *socketmap) Flags() Flags { return Pattern }
-
-func (s *socketmap) Close() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.drop()
-	return nil
-}
-
-func (s *socketmap) drop() {
-	if s.conn != nil {
-		s.conn.Close()
-	}
-	s.conn, s.r = nil, nil
-}
 
 func (s *socketmap) Get(ctx context.Context, key string) (string, bool, error) {
 	s.mu.Lock()
@@ -134,12 +117,9 @@ func (s *socketmap) exchange(ctx context.Context, key string) (string, error) {
 		}
 		s.conn, s.r, s.born = conn, bufio.NewReader(conn), time.Now()
 	}
-	conn := s.conn
-	conn.SetDeadline(time.Now().Add(socketmapTimeout))
-	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
+	defer s.limit(ctx, socketmapTimeout)()
 	request := s.name + " " + key
-	_, err := io.WriteString(conn, strconv.Itoa(len(request))+":"+request+",")
+	_, err := io.WriteString(s.conn, strconv.Itoa(len(request))+":"+request+",")
 	if err == nil {
 		var reply string
 		if reply, err = readNetstring(s.r, socketmapMaxReply); err == nil {

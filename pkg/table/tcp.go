@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"strings"
-	"sync"
 	"time"
 
 	"posthaste/pkg/sys/maillog"
@@ -27,9 +26,7 @@ type tcpTable struct {
 	log  *maillog.Logger
 	name string
 
-	mu   sync.Mutex
-	conn net.Conn
-	r    *bufio.Reader
+	serverConn
 }
 
 func openTCP(env Env, req Request) (Backend, error) {
@@ -43,20 +40,6 @@ func openTCP(env Env, req Request) (Backend, error) {
 }
 
 func (t *tcpTable) Flags() Flags { return Pattern }
-
-func (t *tcpTable) Close() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.drop()
-	return nil
-}
-
-func (t *tcpTable) drop() {
-	if t.conn != nil {
-		t.conn.Close()
-	}
-	t.conn, t.r = nil, nil
-}
 
 func (t *tcpTable) Get(ctx context.Context, key string) (string, bool, error) {
 	t.mu.Lock()
@@ -113,11 +96,8 @@ func (t *tcpTable) exchange(ctx context.Context, key string) (string, error) {
 		}
 		t.conn, t.r = conn, bufio.NewReaderSize(conn, tcpMaxReply)
 	}
-	conn := t.conn
-	conn.SetDeadline(time.Now().Add(tcpTimeout))
-	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
-	if _, err := io.WriteString(conn, "get "+quotePercent(key)+"\n"); err != nil {
+	defer t.limit(ctx, tcpTimeout)()
+	if _, err := io.WriteString(t.conn, "get "+quotePercent(key)+"\n"); err != nil {
 		return "", fmt.Errorf("write TCP map request to %s: %s", t.name, Reason(err))
 	}
 	line, err := t.r.ReadSlice('\n')

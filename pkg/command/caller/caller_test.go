@@ -24,7 +24,7 @@ func TestPermit(t *testing.T) {
 		{"", refused},
 	} {
 		dir := t.TempDir()
-		if err := os.WriteFile(filepath.Join(dir, "main.cf"), []byte("myhostname = host.example\n"+parameter+" = "+x.list+"\n"), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, "main.cf"), []byte("myhostname = host.example\nmail_owner = daemon\nsetgid_group = mail\n"+parameter+" = "+x.list+"\n"), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		c, err := conf.Load(conf.Options{Dir: dir, ProcessName: "sendmail", Fatal: t.Fatalf, Warn: t.Logf})

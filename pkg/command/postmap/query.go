@@ -2,13 +2,13 @@ package postmap
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
 
+	"posthaste/pkg/command"
 	"posthaste/pkg/message/header"
 	"posthaste/pkg/message/mime"
 	"posthaste/pkg/table"
@@ -109,7 +109,7 @@ const maxInputLine = 16 << 20
 func lines(r io.Reader, f func(line string) (bool, error)) (any bool, err error) {
 	in := bufio.NewScanner(r)
 	in.Buffer(nil, maxInputLine)
-	in.Split(splitLines)
+	in.Split(command.SplitLF)
 	for in.Scan() {
 		ok, err := f(in.Text())
 		if err != nil {
@@ -118,17 +118,6 @@ func lines(r io.Reader, f func(line string) (bool, error)) (any bool, err error)
 		any = any || ok
 	}
 	return any, in.Err()
-}
-
-// splitLines cuts at newlines and nowhere else.
-func splitLines(data []byte, atEOF bool) (int, []byte, error) {
-	if i := bytes.IndexByte(data, '\n'); i >= 0 {
-		return i + 1, data[:i], nil
-	}
-	if atEOF && len(data) > 0 {
-		return len(data), data, nil
-	}
-	return 0, nil, nil
 }
 
 // queryMessage is -q - with -b or -h: standard input is a message.

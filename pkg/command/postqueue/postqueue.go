@@ -177,24 +177,32 @@ func (c *client) flushSite(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	status := flush.Denied
-	if eligible {
-		status, err = c.flushClient().SendSite(ctx, site)
-		if err != nil {
-			c.complain(err)
-		}
+	denied := fmt.Errorf(`Flush service is not configured for destination "%s"`, site)
+	if !eligible {
+		return denied
+	}
+	status, err := c.flushClient().SendSite(ctx, site)
+	if err == nil && status == flush.Denied {
+		return denied
+	}
+	return c.verdict(status, err, "Unknown")
+}
+
+// verdict is what the flush service has answered; odd is the word for a status
+// that does not belong to the request.
+func (c *client) verdict(status flush.Status, err error, odd string) error {
+	if err != nil {
+		c.complain(err)
 	}
 	switch status {
 	case flush.OK:
 		return nil
 	case flush.Bad:
-		return fmt.Errorf(`Invalid request: "%s"`, site)
+		return fmt.Errorf(`Invalid request: "%s"`, c.argument)
 	case flush.Failed:
 		return errors.New(systemDown)
-	case flush.Denied:
-		return fmt.Errorf(`Flush service is not configured for destination "%s"`, site)
 	}
-	return fmt.Errorf("Unknown flush server reply status %d", status)
+	return fmt.Errorf("%s flush server reply status %d", odd, status)
 }
 
 // eligible asks fast_flush_domains here, as the server would.
@@ -223,18 +231,7 @@ func (c *client) flushFile(ctx context.Context) error {
 		return fmt.Errorf(`Cannot flush queue ID - invalid name: "%s"`, abridged(id))
 	}
 	status, err := c.flushClient().SendFile(ctx, id)
-	if err != nil {
-		c.complain(err)
-	}
-	switch status {
-	case flush.OK:
-		return nil
-	case flush.Bad:
-		return fmt.Errorf(`Invalid request: "%s"`, id)
-	case flush.Failed:
-		return errors.New(systemDown)
-	}
-	return fmt.Errorf("Unexpected flush server reply status %d", status)
+	return c.verdict(status, err, "Unexpected")
 }
 
 // complain logs a broken conversation; a failure to connect has been logged.

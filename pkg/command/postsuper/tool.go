@@ -2,7 +2,6 @@ package postsuper
 
 import (
 	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"posthaste/pkg/command"
 	"posthaste/pkg/spool/queue"
 	"posthaste/pkg/sys/maillog"
 )
@@ -99,7 +99,7 @@ const maxInput = 4096
 func (t *tool) fromInput(letter byte) error {
 	lines := bufio.NewScanner(t.in)
 	lines.Buffer(make([]byte, 0, maxInput), maxInput)
-	lines.Split(splitLF)
+	lines.Split(command.SplitLF)
 	for lines.Scan() {
 		if err := t.one(letter, lines.Text()); err != nil {
 			return err
@@ -109,17 +109,6 @@ func (t *tool) fromInput(letter byte) error {
 		return fmt.Errorf("error reading input: %w", maillog.Errno(err))
 	}
 	return nil
-}
-
-// splitLF is bufio.ScanLines that leaves a CR where it is.
-func splitLF(data []byte, atEOF bool) (int, []byte, error) {
-	if i := bytes.IndexByte(data, '\n'); i >= 0 {
-		return i + 1, data[:i], nil
-	}
-	if atEOF && len(data) > 0 {
-		return len(data), data, nil
-	}
-	return 0, nil, nil
 }
 
 // report says what was done, one line for each kind of option used.

@@ -18,7 +18,6 @@ import (
 	"posthaste/pkg/ipc/cleanup"
 	"posthaste/pkg/ipc/deliver"
 	"posthaste/pkg/ipc/rewrite"
-	"posthaste/pkg/message/dsn"
 	"posthaste/pkg/service"
 	"posthaste/pkg/service/agent"
 	"posthaste/pkg/spool/queue"
@@ -287,4 +286,10 @@ func (w *world) read(name string) string {
 	return string(b)
 }
 
-var _ = dsn.NotifySuccess
+// reopenAliases reads a table file that was written after the start.
+func (w *world) reopenAliases() {
+	w.t.Helper()
+	var err error
+	w.d.aliases, err = open(w.rt, "alias_maps", aliasFlags)
+	w.must(err)
+}

@@ -1,6 +1,7 @@
 package smtp
 
 import (
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -136,28 +137,36 @@ func (r *request) endpointKey(srv server) string {
 	return key
 }
 
-// tryDestinationCache uses a cached session to the next hop, if there is one.
-func (r *request) tryDestinationCache() bool {
-	return r.tryCache(r.destinationKey(), nil)
-}
-
-func (r *request) tryEndpointCache(srv server) bool {
-	if r.cached[srv.endpoint()] {
-		return false
+// tryCached uses the cached sessions to a destination: the one under its own
+// key, then those to the servers of the best preference. Servers that were
+// reached so are taken off the list.
+func (r *request) tryCached(found *servers, lastDest, byDestination bool) {
+	if len(found.list) == 0 {
+		return
 	}
-	return r.tryCache(r.endpointKey(srv), &srv)
+	done := func(endpoint string) {
+		found.list = slices.DeleteFunc(found.list, func(x server) bool { return x.endpoint() == endpoint })
+		r.final = lastDest && len(found.list) == 0
+	}
+	if byDestination {
+		r.tryCache(r.destinationKey(), done)
+	}
+	best := slices.Clone(found.list)
+	for _, srv := range best {
+		if srv.pref == found.bestPref && len(r.left) > 0 && slices.Contains(found.list, srv) {
+			r.tryCache(r.endpointKey(srv), done)
+		}
+	}
 }
 
-func (r *request) tryCache(key string, srv *server) bool {
+// tryCache delivers over a cached session, if there is a good one; before it
+// does so it calls used.
+func (r *request) tryCache(key string, used func(endpoint string)) bool {
 	s := r.d.cache.take(key)
 	if s == nil {
 		return false
 	}
-	if r.cached == nil {
-		r.cached = make(map[string]bool)
-	}
-	r.cached[s.server.endpoint()] = true
-	if level, ok := r.tlsLevel(s.server); !ok || level != s.level && level > tlsMay {
+	if level, ok := r.tlsLevel(s.server); !ok || level != s.level {
 		s.close()
 		return false
 	}
@@ -167,14 +176,11 @@ func (r *request) tryCache(key string, srv *server) bool {
 		s.close()
 		return false
 	}
-	if srv != nil {
-		s.server.host = srv.host
+	if used != nil {
+		used(s.server.endpoint())
 	}
-	final := r.final
-	r.final = false
 	r.stats.ConnSetup = time.Now()
 	r.use(s)
-	r.final = final
 	r.stats.Reuse = 0
 	return true
 }

@@ -40,6 +40,15 @@ func to(addrs ...string) (list []deliver.Recipient) {
 	return list
 }
 
+// manyAddresses makes so many long addresses that they do not fit into one
+// batch of commands.
+func manyAddresses(n int) (list []string) {
+	for i := range n {
+		list = append(list, "user"+strings.Repeat("x", 20)+string(rune('a'+i%26))+"@dest.test")
+	}
+	return list
+}
+
 const (
 	one    = "[127.0.0.1]:PORT1"
 	two    = "[127.0.0.1]:PORT1, [127.0.0.1]:PORT2"
@@ -120,12 +129,11 @@ var cases = []testCase{
 	{name: "content", servers: []string{""}, nexthop: one, content: "Subject: x\n\n.\n..\n.a\n" + strings.Repeat("z", 998) + "\n" + strings.Repeat("y", 999) + "\n" + strings.Repeat("x", 990) + strings.Repeat(".", 2100) + "\nend"},
 	{name: "downgrade", servers: []string{"EHLO: 250-fake.test|250 SIZE 10000"}, nexthop: one, encoding: "8bit", content: "Subject: x\nMIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\n\nä ö = ü\n.\nx \n"},
 	{name: "downgrade multipart", servers: []string{"EHLO: 250 fake.test"}, nexthop: one, encoding: "8bit", content: "Subject: x\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\nContent-Transfer-Encoding: 8bit\n\npre\n--b\nContent-Type: text/plain\nContent-Transfer-Encoding: 8bit\n\nä\n--b--\n"},
-	{name: "header checks", servers: []string{""}, nexthop: one, settings: mp{"smtp_header_checks": "regexp:{ {/^x-drop:/ = IGNORE}, {/^x-strip/ = STRIP gone}, {/^subject: (.*)/ = REPLACE Subject: [x] $1}, {/^to:/ = PREPEND X-Pre: y}, {/^x-warn/ = WARN hm}, {/^x-bad/ = REJECT no} }", "smtp_body_checks": "regexp:{ {/^secret/ = REPLACE public}, {/^gone/ = IGNORE} }"},
+	{name: "header checks", servers: []string{""}, nexthop: one, settings: mp{"smtp_header_checks": "regexp:{ {/^x-drop:/ IGNORE}, {/^x-strip/ STRIP gone}, {/^subject: (.*)/ REPLACE Subject: [x] $$1}, {/^to:/ PREPEND X-Pre: y}, {/^x-warn/ WARN hm}, {/^x-bad/ REJECT no} }", "smtp_body_checks": "regexp:{ {/^secret/ REPLACE public}, {/^gone/ IGNORE} }"},
 		content: "X-Drop: a\nX-Strip: b\nSubject: s\nTo: t\nX-Warn: w\nX-Bad: b\n\nsecret\ngone\nend\n"},
 	{name: "generic", servers: []string{full}, nexthop: one, settings: mp{"smtp_generic_maps": "inline:{ {s@ok.test = s2@out.test}, {a@dest.test = a2@out.test}, {@in.test = x@out.test} }"},
 		content: "From: Me <s@ok.test>\nTo: a@dest.test, \"J\" <joe@in.test>, keep@else.test\nSubject: s@ok.test\n\ns@ok.test\n"},
-	{name: "reply filter", servers: []string{"RCPT: 550 5.1.1 no"}, nexthop: one, settings: mp{"smtp_reply_filter": "regexp:{ {/^550 5(.*)/ = 450 4$1} }"}},
-	{name: "status filter", servers: []string{"RCPT: 550 5.1.1 no"}, nexthop: one},
+	{name: "reply filter", servers: []string{"RCPT: 550 5.1.1 no"}, nexthop: one, settings: mp{"smtp_reply_filter": "regexp:{ {/^550 5(.*)/ 450 4$$1} }"}},
 	{name: "soft bounce", servers: []string{"RCPT: 550 5.1.1 no"}, nexthop: one, settings: mp{"soft_bounce": "yes"}},
 	{name: "second server after 421", servers: []string{"BANNER: 421 4.3.2 busy", ""}, nexthop: two},
 	{name: "second server after refused", servers: []string{""}, nexthop: "[127.0.0.1]:CLOSED, [127.0.0.1]:PORT1"},
@@ -134,7 +142,6 @@ var cases = []testCase{
 	{name: "second server mail", servers: []string{"MAIL: 451 4.2.0 later", "MAIL: 550 5.1.0 no"}, nexthop: two},
 	{name: "second server dot lost", servers: []string{"DOT: close", ""}, nexthop: two},
 	{name: "fallback relay", servers: []string{"", ""}, nexthop: "[127.0.0.1]:CLOSED", settings: mp{"smtp_fallback_relay": "[127.0.0.2]:1"}},
-	{name: "bad nexthop name", nexthop: "[nosuch.invalid]:2525", settings: mp{"smtp_host_lookup": "native"}},
 	{name: "nexthop loop", nexthop: "[127.0.0.1]"},
 	{name: "probe", servers: []string{""}, nexthop: one, flags: deliver.UsrVerify, rcpts: to("a@x.test", "b@x.test")},
 	{name: "probe pipelining", servers: []string{plenty + "RCPT: 250 2.1.5 yes\nRCPT: 550 5.1.1 no"}, nexthop: one, flags: deliver.UsrVerify, rcpts: to("a@x.test", "b@x.test")},
@@ -145,10 +152,24 @@ var cases = []testCase{
 	{name: "cached rset fails", servers: []string{"RSET: 421 bye|close"}, nexthop: one, flags: deliver.ConnLoad | deliver.ConnStore, again: true},
 	{name: "cached rcpt refused", servers: []string{"RCPT: 550 5.1.1 no"}, nexthop: one, flags: deliver.ConnLoad | deliver.ConnStore, again: true},
 	{name: "cached grey", servers: []string{"RCPT: 250 ok\nRCPT: 450 4.2.0 grey"}, nexthop: one, flags: deliver.ConnLoad | deliver.ConnStore, again: true},
+	{name: "cached data lost", servers: []string{"DATA: 354 ok\nDATA: close"}, nexthop: one, flags: deliver.ConnLoad | deliver.ConnStore, again: true},
+	{name: "nested rfc822 downgrade", servers: []string{"EHLO: 250 fake.test"}, nexthop: one, encoding: "8bit", content: "Subject: x\nMIME-Version: 1.0\nContent-Type: message/rfc822\nContent-Transfer-Encoding: 8bit\n\nSubject: y\nContent-Type: text/plain; charset=x\nContent-Transfer-Encoding: 8bit\n\n\xe4\n"},
+	{name: "deep nesting downgrade", servers: []string{"EHLO: 250 fake.test"}, nexthop: one, encoding: "8bit", settings: mp{"mime_nesting_limit": "1"}, content: "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=a\n\n--a\nContent-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: multipart/mixed; boundary=c\n\n--c\n\n\xe4\n--c--\n"},
+	{name: "many recipients", servers: []string{pipe}, nexthop: one, rcpts: to(manyAddresses(200)...)},
+	{name: "banner 554 second server", servers: []string{"BANNER: 554 5.7.1 go away", ""}, nexthop: two},
+	{name: "rcpt 550 second server", servers: []string{"RCPT: 550 5.7.1 go away", ""}, nexthop: two},
+	{name: "size second server", servers: []string{"EHLO: 250-x|250 SIZE 10", ""}, nexthop: two},
+	{name: "sasl not offered", servers: []string{pipe}, nexthop: one, settings: mp{"smtp_sasl_auth_enable": "yes", "smtp_sasl_password_maps": "inline:{x=y}"}},
+	{name: "note starttls", servers: []string{"EHLO: 250-fake.test|250 STARTTLS"}, nexthop: one, settings: mp{"smtp_tls_note_starttls_offer": "yes"}},
+	{name: "own helo name", servers: []string{"BANNER: 220 mail.example.com ESMTP\nEHLO: 250 mail.example.com"}, nexthop: one},
+	{name: "bind enforced", servers: []string{""}, nexthop: one, settings: mp{"smtp_bind_address": "192.0.2.1", "smtp_bind_address_enforce": "yes"}},
+	{name: "bind", servers: []string{""}, nexthop: one, settings: mp{"smtp_bind_address": "192.0.2.1"}},
+	{name: "relayhost problem", nexthop: "[127.0.0.1]", settings: mp{"relayhost": "[127.0.0.1]"}},
+	{name: "fallback problem", nexthop: "[127.0.0.1]:CLOSED", settings: mp{"smtp_fallback_relay": "[127.0.0.1]"}},
 	{name: "flags", servers: []string{""}, nexthop: one, args: []string{"flags=DRO"}, rcpts: []deliver.Recipient{{Address: "a b@x.test", Original: "o@x.test"}}},
 	{name: "flags two recipients", nexthop: "[127.0.0.1]:CLOSED", args: []string{"flags=D"}, rcpts: to("a@x.test", "b@x.test")},
 	{name: "flags loop", nexthop: "[127.0.0.1]:CLOSED", args: []string{"flags=D"}, content: "Subject: x\nDelivered-To: A@dest.test\n\nx\n"},
-	{name: "bad record", servers: []string{""}, nexthop: one, content: "Subject: x\n\n<bad record>\nx\n"},
+	{name: "bad record", servers: []string{""}, nexthop: one, content: "Subject: x\n\n<bad record>\nx\n", differs: [][2]string{{"reply: 0", "reply: -1"}}},
 	{name: "tls required", servers: []string{pipe}, nexthop: one, settings: mp{"smtp_tls_security_level": "encrypt"}},
 	{name: "tls refused", servers: []string{"EHLO: 250-fake.test|250 STARTTLS"}, nexthop: one, settings: mp{"smtp_tls_security_level": "encrypt"}},
 	{name: "tls may refused", servers: []string{"EHLO: 250-fake.test|250 STARTTLS"}, nexthop: one, settings: mp{"smtp_tls_security_level": "may"}},

@@ -158,7 +158,8 @@ func (x *transfer) records(w *writer, put func(full bool, data []byte)) error {
 
 func (x *transfer) unreadable(t int) error {
 	x.r.d.log.Warn("%s: bad record type: %d in message content", x.r.j.ID, t)
-	x.each(func(rc *rcpt) { x.r.recipientFailed(x.s, rc, x.s.local("5.3.0", "unreadable mail queue entry")) })
+	x.each(func(rc *rcpt) { x.r.recipientFailed(x.s, rc, local("5.3.0", "unreadable mail queue entry")) })
+	x.r.j.Corrupt()
 	return errAbandoned
 }
 
@@ -225,7 +226,7 @@ func (x *transfer) mimeContent(w *writer) error {
 		x.r.sessionFailed(x.s, x.s.dataError(), true)
 		return errAbandoned
 	case m.Found() != 0:
-		x.r.sessionFailed(x.s, x.s.local(mime.ProblemStatus, m.Found().Text()), false)
+		x.r.sessionFailed(x.s, local(mime.ProblemStatus, m.Found().Text()), false)
 		return errAbandoned
 	}
 	return err

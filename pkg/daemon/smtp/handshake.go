@@ -150,7 +150,7 @@ func (r *request) myOwn(s *session, rep smtp.Reply) bool {
 	if s.bestMX {
 		code = "5.4.6"
 	}
-	r.sessionFailed(s, s.local(code, "mail for "+r.dest.host+" loops back to myself"), true)
+	r.sessionFailed(s, local(code, "mail for "+r.dest.host+" loops back to myself"), true)
 	s.quit()
 	return true
 }
@@ -166,7 +166,7 @@ func (r *request) ehloLines(s *session, rep smtp.Reply, esmtp bool) bool {
 	}
 	found := parseEHLO(rep.Lines(), discard)
 	if found.badSize != "" {
-		r.d.log.Warn("%s: bad EHLO SIZE limit \"%s\" from %s", r.j.ID, found.badSize, s.server.relay())
+		r.d.log.Warn("bad EHLO SIZE limit \"%s\" from %s", found.badSize, s.server.relay())
 	}
 	s.features = found.features | featESMTP
 	s.sizeLimit, s.sent = found.size, found.xforward
@@ -241,21 +241,24 @@ func (r *request) discarded(s *session) (map[string]bool, bool) {
 		return nil, true
 	}
 	set := make(map[string]bool)
-	var shown []string
-	silent := false
 	for _, w := range conf.Fields(list) {
-		if strings.EqualFold(w, "silent-discard") {
-			silent = true
-			continue
-		}
 		set[strings.ToUpper(w)] = true
-		shown = append(shown, strings.ToUpper(w))
 	}
-	if !silent && len(shown) > 0 {
-		r.d.log.Info("%s: discarding EHLO keywords: %s", r.j.ID, strings.Join(shown, " "))
+	var shown []string
+	for _, w := range discardable {
+		if set[w] {
+			shown = append(shown, w)
+		}
+	}
+	if !set["SILENT-DISCARD"] && len(shown) > 0 {
+		r.d.log.Info("discarding EHLO keywords: %s", strings.Join(shown, " "))
 	}
 	return set, true
 }
+
+// discardable are the keywords that smtp_discard_ehlo_keywords can name, in the
+// order in which they are logged.
+var discardable = [...]string{"8BITMIME", "AUTH", "ETRN", "PIPELINING", "SIZE", "VERP", "VRFY", "XCLIENT", "XFORWARD", "STARTTLS", "ENHANCEDSTATUSCODES", "DSN", "SMTPUTF8", "CHUNKING"}
 
 // pixWorkarounds recognises a firewall that hides the banner.
 func (r *request) pixWorkarounds(s *session, banner string) (string, bool) {
@@ -298,7 +301,7 @@ func (r *request) needsUTF8(s *session) bool {
 	if flags&requested == 0 || flags&wanted == 0 || s.features&featSMTPUTF8 != 0 {
 		return true
 	}
-	r.sessionFailed(s, s.local("5.6.7", "SMTPUTF8 is required, but was not offered by host "+s.server.name()), false)
+	r.sessionFailed(s, local("5.6.7", "SMTPUTF8 is required, but was not offered by host "+s.server.name()), false)
 	s.quit()
 	return false
 }
@@ -324,7 +327,7 @@ func (r *request) authenticate(s *session) bool {
 		if !found {
 			continue
 		}
-		st := s.local("4.7.0", "SASL authentication failed; cannot authenticate to server "+s.server.name()+": SASL is not built in yet")
+		st := local("4.7.0", "SASL authentication failed; cannot authenticate to server "+s.server.name()+": SASL is not built in yet")
 		st.DiagType, st.DiagText = "x-sasl", "SASL is not built in yet"
 		r.sessionFailed(s, st, true)
 		s.quit()

@@ -25,10 +25,10 @@ type request struct {
 
 	sender      string // after generic mapping, internal form
 	dest        destination
-	load, store bool            // policy of the connection cache
-	stored      bool            // a session is stored under the destination key
-	cached      map[string]bool // endpoints that came from the cache
-	lineBroken  bool            // "breaking line" was logged
+	load, store bool // policy of the connection cache
+	stored      bool // a session is stored under the destination key
+	completed   bool // a session ran to its normal end
+	lineBroken  bool // "breaking line" was logged
 }
 
 // rcpt is a recipient on its way through the servers.
@@ -65,10 +65,12 @@ func (r *request) run() error {
 	}
 	r.dest = list[0]
 	r.cachePolicy(list[0])
-	if r.load && r.tryDestinationCache() && len(r.left) == 0 {
-		return nil
-	}
 	inFallback := false
+	defer func() {
+		if r.completed {
+			r.j.ClearTrouble()
+		}
+	}()
 	for i, dest := range list {
 		if len(r.left) == 0 {
 			return nil
@@ -80,6 +82,9 @@ func (r *request) run() error {
 		if len(found.list) == 0 {
 			r.why = why
 		} else {
+			if r.load {
+				r.tryCached(&found, lastDest, i == 0)
+			}
 			r.tryServers(found, lastDest)
 		}
 		if found.last {
@@ -123,13 +128,6 @@ func (r *request) flagsAllowed() bool {
 // tryServers goes through the servers of one destination (delivery.md §2.4).
 func (r *request) tryServers(found servers, lastDest bool) {
 	addresses, sessions := 0, 0
-	if r.load {
-		for _, srv := range found.list {
-			if srv.pref == found.list[0].pref && len(r.left) > 0 {
-				r.tryEndpointCache(srv)
-			}
-		}
-	}
 	for i := 0; i < len(found.list) && len(r.left) > 0; i++ {
 		srv := found.list[i]
 		last := i == len(found.list)-1
@@ -138,7 +136,7 @@ func (r *request) tryServers(found servers, lastDest bool) {
 			last = true
 		}
 		r.final = last && lastDest
-		if r.load && srv.pref != found.list[0].pref && r.tryEndpointCache(srv) {
+		if r.load && srv.pref != found.bestPref && r.tryCache(r.endpointKey(srv), nil) {
 			if last {
 				return
 			}
@@ -182,7 +180,7 @@ func (r *request) use(s *session) {
 	ok := r.transfer(s)
 	s.notice(r)
 	if ok {
-		r.j.ClearTrouble()
+		r.completed = true
 	}
 	if ok && !s.dead && s.willCache {
 		r.storeSession(s)
@@ -201,10 +199,10 @@ func (r *request) giveUp(first destination, inFallback bool) {
 		why = dsn.Status{Code: "4.3.0", Reason: unavailable}
 	case hard && inFallback:
 		r.d.log.Warn("%sfallback_relay configuration problem", r.d.prefix)
-		why = dsn.Status{Code: "4.3.5", Reason: unavailable}
+		why.Code = "4.3.5"
 	case hard && !r.d.lmtp && first.text == r.d.relayhost:
 		r.d.log.Warn("relayhost configuration problem")
-		why = dsn.Status{Code: "4.3.5", Reason: unavailable}
+		why.Code = "4.3.5"
 	case strings.HasSuffix(why.Code, ".4.6") && !r.d.lmtp && r.d.bestMX != "":
 		for _, rc := range r.left {
 			if r.j.Pass(r.ctx, r.d.bestMX, *rc.Recipient, r.j.Outcome(rc.Recipient, agent.Result{Relay: "none"})) {

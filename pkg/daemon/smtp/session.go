@@ -51,7 +51,9 @@ func (r *request) connect(srv server, level tlsLevel, bestMX bool) *session {
 	nc, why := r.dial(srv)
 	if nc == nil {
 		r.why = why
-		r.d.log.Info("%s", why.Reason)
+		if srv.path == "" {
+			r.d.log.Info("%s", why.Reason)
+		}
 		return nil
 	}
 	s := &session{d: r.d, server: srv, conn: smtp.NewConn(nc, r.d.heloTimeout), queue: r.j.ID, level: level,
@@ -83,7 +85,7 @@ func (r *request) dial(srv server) (net.Conn, dsn.Status) {
 	if err != nil && dialer.LocalAddr != nil && isBindError(err) {
 		r.d.log.Warn("smtp_connect_addr: bind %s: %v", dialer.LocalAddr.(*net.TCPAddr).IP, maillog.Errno(err))
 		if r.d.bindEnforce {
-			return nil, status("4.4.0", "server configuration error")
+			return nil, local("4.4.0", "server configuration error")
 		}
 		dialer.LocalAddr = nil
 		nc, err = dialer.DialContext(r.ctx, network, addr)
@@ -112,11 +114,20 @@ func (s *settings) setWindow(_, _ string, c syscall.RawConn) error {
 
 // command writes a command line without sending it.
 func (s *session) command(line string) {
+	line = oneLine(line)
 	if s.recording() {
 		s.note("Out: " + line)
 	}
 	s.conn.WriteString(line)
 	s.conn.WriteString("\r\n")
+}
+
+// oneLine keeps an address with a line end in it from becoming two commands.
+func oneLine(s string) string {
+	if !strings.ContainsAny(s, "\r\n\x00") {
+		return s
+	}
+	return strings.NewReplacer("\r", "?", "\n", "?", "\x00", "?").Replace(s)
 }
 
 // reply waits for a reply.
@@ -229,7 +240,7 @@ func (s *session) refused(rep smtp.Reply, code, before, after string) dsn.Status
 // broken makes a status of a lost or silent connection.
 func (s *session) broken(err error, phase string) dsn.Status {
 	s.dead = true
-	st := dsn.Status{Code: "4.4.2", MTAType: "dns", MTAName: s.server.host}
+	st := dsn.Status{Code: "4.4.2"}
 	if errors.Is(err, smtp.ErrTimeout) {
 		st.Reason = "conversation with " + s.server.name() + " timed out while " + phase
 	} else {
@@ -238,13 +249,12 @@ func (s *session) broken(err error, phase string) dsn.Status {
 	return st
 }
 
-func (s *session) local(code, reason string) dsn.Status {
-	return dsn.Status{Code: code, Reason: reason, MTAType: "dns", MTAName: s.server.host}
-}
+// local is a conclusion of our own, not something the server said.
+func local(code, reason string) dsn.Status { return dsn.Status{Code: code, Reason: reason} }
 
 // dataError is the status for a failing table or other trouble of our own.
 func (s *session) dataError() dsn.Status {
-	return s.local("4.3.0", "local data error while talking to "+s.server.name())
+	return local("4.3.0", "local data error while talking to "+s.server.name())
 }
 
 // firstWord is what a banner or EHLO reply says before the first blank.

@@ -172,7 +172,7 @@ func (r *request) maybeStartTLS(s *session, esmtp bool) bool {
 			r.d.log.Info("Host offered STARTTLS: [%s]", s.server.host)
 		}
 		if s.level > tlsMay {
-			r.sessionFailed(s, s.local("4.7.4", "TLS is required, but was not offered by host "+s.server.name()), true)
+			r.sessionFailed(s, local("4.7.4", "TLS is required, but was not offered by host "+s.server.name()), true)
 			s.quit()
 			return false
 		}
@@ -214,7 +214,7 @@ func (r *request) startTLS(s *session) bool {
 			s.retryPlain = true
 			r.final = false
 		}
-		r.sessionFailed(s, s.local("4.7.5", "Cannot start TLS: handshake failure"), s.level != tlsMay)
+		r.sessionFailed(s, local("4.7.5", "Cannot start TLS: handshake failure"), s.level != tlsMay)
 		s.dead = true
 		return false
 	}

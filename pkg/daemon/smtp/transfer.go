@@ -73,7 +73,7 @@ type transfer struct {
 // if the session broke or ended with trouble of the server's.
 func (r *request) transfer(s *session) bool {
 	if s.features&featSize != 0 && s.sizeLimit > 0 && s.sizeLimit < r.j.DataSize {
-		r.sessionFailed(s, s.local("5.3.4", "message size "+strconv.FormatInt(r.j.DataSize, 10)+
+		r.sessionFailed(s, local("5.3.4", "message size "+strconv.FormatInt(r.j.DataSize, 10)+
 			" exceeds size limit "+strconv.FormatInt(s.sizeLimit, 10)+" of server "+s.server.name()), false)
 		return false
 	}
@@ -466,18 +466,18 @@ func (x *transfer) rcptCommand(rc *rcpt) string {
 	if x.s.features&featDSN == 0 {
 		return line
 	}
-	switch utf8 := x.s.features&featSMTPUTF8 != 0; {
+	switch {
 	case rc.DSNOrig != "":
 		kind, addr, _ := strings.Cut(rc.DSNOrig, ";")
 		if strings.EqualFold(kind, "utf-8") {
-			addr = dsn.UnitextEncode(addr, utf8)
+			addr = dsn.UnitextEncode(addr, false)
 		} else {
 			addr = dsn.XtextEncode(addr, "=")
 		}
 		line += " ORCPT=" + kind + ";" + addr
 	case rc.Original == "":
 	case x.r.j.SMTPUTF8 != 0 && !isASCII(rc.Original):
-		line += " ORCPT=utf-8;" + dsn.UnitextEncode(rc.Original, utf8)
+		line += " ORCPT=utf-8;" + dsn.UnitextEncode(rc.Original, false)
 	default:
 		line += " ORCPT=rfc822;" + dsn.XtextEncode(rc.Original, "=")
 	}

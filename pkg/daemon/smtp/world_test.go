@@ -359,11 +359,22 @@ func (o *ours) deliver(req *deliver.Request) deliver.Reply {
 	return agent.Do(context.Background(), o.agent, o.spool, o.report, o.log, req)
 }
 
-var maskPattern = regexp.MustCompile(`delays?=[0-9./]+`)
+var masks = []struct {
+	pattern *regexp.Regexp
+	with    string
+}{
+	{regexp.MustCompile(`delays?=[0-9./]+`), "delay=T"},
+	{regexp.MustCompile(`ABC[0-9A-F]{3}`), "ID"},
+	{regexp.MustCompile(`relay=t[0-9]+`), "relay=service"},
+	{regexp.MustCompile(`t[0-9]+_destination`), "service_destination"},
+	{regexp.MustCompile(`file: \S*active/`), "file: active/"},
+}
 
 // mask hides what differs from run to run.
 func mask(s string, ports map[string]string) string {
-	s = maskPattern.ReplaceAllString(s, "delay=T")
+	for _, m := range masks {
+		s = m.pattern.ReplaceAllString(s, m.with)
+	}
 	for port, name := range ports {
 		s = strings.ReplaceAll(s, port, name)
 	}

@@ -28,6 +28,25 @@ type PoolConfig struct {
 	MaxConns int           // exchanges at one time; more wait for their turn
 }
 
+// Params is the part of a configuration that PoolFrom reads; a *conf.Config is
+// one.
+type Params interface {
+	String(name string) string
+	Duration(name string) time.Duration
+}
+
+// PoolFrom takes what a pool needs out of main.cf: the parameter with the name
+// of the service, ipc_timeout, ipc_idle, ipc_ttl. Class and Protocol are for
+// the caller to set. The socket is looked for below the working directory.
+func PoolFrom(c Params, parameter string, log Logger) PoolConfig {
+	return PoolConfig{
+		Dialer:  Dialer{Timeout: c.Duration("ipc_timeout"), Log: log},
+		Service: c.String(parameter),
+		Idle:    c.Duration("ipc_idle"),
+		TTL:     c.Duration("ipc_ttl"),
+	}
+}
+
 // Pool shares connections to one service among goroutines. One exchange at a
 // time uses a connection: the protocols are half duplex (ipc.md §1.1).
 type Pool struct {

@@ -23,32 +23,13 @@ const (
 // a NUL, or longer than attr.MaxValue.
 var ErrAddress = errors.New("address cannot be sent to the rewrite service")
 
-// Config says where the service is. Zeros mean the defaults of package dial.
-type Config struct {
-	dial.Dialer
-	Service  string        // rewrite_service_name; "" is "rewrite"
-	Idle     time.Duration // ipc_idle
-	TTL      time.Duration // ipc_ttl
-	MaxConns int
-}
+// Config says where the service is. An empty Service is "rewrite", other zeros
+// are the defaults of package dial; Class and Protocol are set by New.
+type Config = dial.PoolConfig
 
-// Params is the part of a configuration that FromConfig reads; a *conf.Config is
-// one.
-type Params interface {
-	String(name string) string
-	Duration(name string) time.Duration
-}
-
-// FromConfig takes the parameters of the client out of main.cf: rewrite_service_name,
-// ipc_timeout, ipc_idle, ipc_ttl. The socket is looked for below the working
-// directory.
-func FromConfig(c Params, log dial.Logger) Config {
-	return Config{
-		Dialer:  dial.Dialer{Timeout: c.Duration("ipc_timeout"), Log: log},
-		Service: c.String("rewrite_service_name"),
-		Idle:    c.Duration("ipc_idle"),
-		TTL:     c.Duration("ipc_ttl"),
-	}
+// FromConfig takes the parameters of the client out of main.cf.
+func FromConfig(c dial.Params, log dial.Logger) Config {
+	return dial.PoolFrom(c, "rewrite_service_name", log)
 }
 
 // Client asks trivial-rewrite. It is safe for concurrent use.
@@ -71,12 +52,12 @@ func New(cfg Config) *Client {
 	if cfg.Service == "" {
 		cfg.Service = "rewrite"
 	}
+	cfg.Class, cfg.Protocol = dial.Private, Protocol
 	return &Client{
 		cfg:   cfg,
 		now:   time.Now,
 		cache: make(map[Request]answer),
-		pool: dial.NewPool(dial.PoolConfig{Dialer: cfg.Dialer, Class: dial.Private, Service: cfg.Service,
-			Protocol: Protocol, Idle: cfg.Idle, TTL: cfg.TTL, MaxConns: cfg.MaxConns}),
+		pool:  dial.NewPool(cfg),
 	}
 }
 

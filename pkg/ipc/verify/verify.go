@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"posthaste/pkg/ipc/attr"
 	"posthaste/pkg/ipc/dial"
@@ -106,29 +105,13 @@ func WriteStatus(w *attr.Writer, status int) error { return w.Int("status", stat
 // attr.MaxValue.
 var ErrAddress = errors.New("address cannot be sent to the verify service")
 
-// Config says where the service is. Zeros mean the defaults of package dial.
-type Config struct {
-	dial.Dialer
-	Service  string        // address_verify_service_name; "" is "verify"
-	Idle     time.Duration // ipc_idle
-	TTL      time.Duration // ipc_ttl
-	MaxConns int
-}
-
-// Params is the part of a configuration that FromConfig reads.
-type Params interface {
-	String(name string) string
-	Duration(name string) time.Duration
-}
+// Config says where the service is. An empty Service is "verify", other zeros
+// are the defaults of package dial; Class and Protocol are set by New.
+type Config = dial.PoolConfig
 
 // FromConfig takes the parameters of the client out of main.cf.
-func FromConfig(c Params, log dial.Logger) Config {
-	return Config{
-		Dialer:  dial.Dialer{Timeout: c.Duration("ipc_timeout"), Log: log},
-		Service: c.String("address_verify_service_name"),
-		Idle:    c.Duration("ipc_idle"),
-		TTL:     c.Duration("ipc_ttl"),
-	}
+func FromConfig(c dial.Params, log dial.Logger) Config {
+	return dial.PoolFrom(c, "address_verify_service_name", log)
 }
 
 // Client asks the verify service. It is safe for concurrent use.
@@ -142,10 +125,10 @@ func New(cfg Config) *Client {
 	if cfg.Service == "" {
 		cfg.Service = "verify"
 	}
+	cfg.Class, cfg.Protocol = dial.Private, Protocol
 	return &Client{
 		service: cfg.Service,
-		pool: dial.NewPool(dial.PoolConfig{Dialer: cfg.Dialer, Class: dial.Private, Service: cfg.Service,
-			Protocol: Protocol, Idle: cfg.Idle, TTL: cfg.TTL, MaxConns: cfg.MaxConns}),
+		pool:    dial.NewPool(cfg),
 	}
 }
 
