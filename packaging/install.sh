@@ -37,5 +37,7 @@ if [ -d "$(dirname "$0")/systemd" ]; then
 	for unit in "$(dirname "$0")"/systemd/*.service; do
 		[ -e "$unit" ] && [ ! -e "$dest/lib/systemd/system/$(basename "$unit")" ] && install -m 644 "$unit" "$dest/lib/systemd/system/"
 	done
+	install -d "$dest/usr/lib/systemd/user"
+	install -m 644 "$(dirname "$0")"/systemd/user/*.service "$dest/usr/lib/systemd/user/"
 fi
 exit 0

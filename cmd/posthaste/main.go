@@ -79,6 +79,13 @@ var programs = map[string]func(args []string) int{
 	"trivial-rewrite": rewrite.Main,
 }
 
+// setGID are the programs that are installed set-gid. Such an executable must
+// not become another program because its caller chose another argv[0]: with
+// "postlock" in its place any command would run with the group's rights.
+var setGID = []string{"postdrop", "postqueue"}
+
+func setID() bool { return os.Getuid() != os.Geteuid() || os.Getgid() != os.Getegid() }
+
 func main() {
 	args := os.Args
 	name := filepath.Base(args[0])
@@ -87,6 +94,10 @@ func main() {
 		name = filepath.Base(args[0])
 	}
 	program, ok := programs[name]
+	if setID() && !slices.Contains(setGID, name) {
+		fmt.Fprintf(os.Stderr, "posthaste: this executable is set-gid and is none of %s\n", strings.Join(setGID, ", "))
+		os.Exit(64)
+	}
 	if !ok {
 		var names []string
 		for n := range programs {

@@ -13,7 +13,7 @@ type connState struct {
 	ctx     context.Context
 	timeout time.Duration // of a read or write without a deadline of its own
 	manual  atomic.Bool   // the daemon sets deadlines itself
-	beat    atomic.Int64  // time of the last sign of life, UnixNano
+	pulse   pulse         // of the connection and of Alive
 	busy    atomic.Bool   // between Taken and Available
 	leaving atomic.Bool   // to be closed when not busy
 }
@@ -23,7 +23,7 @@ func (c *Conn) Raw() net.Conn { return c.Conn }
 
 // Alive tells the watchdog that the daemon works for this client though
 // nothing moves on the connection.
-func (c *Conn) Alive() { c.state.beat.Store(time.Now().UnixNano()) }
+func (c *Conn) Alive() { c.state.pulse.beat() }
 
 // Read reads from the client.
 func (c *Conn) Read(b []byte) (int, error) {

@@ -50,7 +50,7 @@ func (v *server) drain(told bool) {
 // waitIdle waits for the last client.
 func (v *server) waitIdle() {
 	for {
-		v.beat.Store(time.Now().UnixNano())
+		v.pulse.beat()
 		v.mu.Lock()
 		active := v.active
 		v.mu.Unlock()
@@ -70,7 +70,7 @@ func (v *server) watch() {
 	tick := time.NewTicker(max(v.dog/3, 100*time.Millisecond))
 	defer tick.Stop()
 	for now := range tick.C {
-		if now.Sub(time.Unix(0, v.beat.Load())) > v.dog+v.dog/3 {
+		if v.pulse.age(now) > v.dog+v.dog/3 {
 			v.log.Fatal("watchdog timeout")
 		}
 		v.mu.Lock()
@@ -79,7 +79,7 @@ func (v *server) watch() {
 			if v.s.Kind == Multi && !c.state.busy.Load() {
 				continue
 			}
-			if now.Sub(time.Unix(0, c.state.beat.Load())) > v.dog {
+			if c.state.pulse.age(now) > v.dog {
 				stuck = append(stuck, c)
 			}
 		}

@@ -11,12 +11,12 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"posthaste/pkg/sys/maillog"
+	"posthaste/pkg/sys/sock"
 )
 
 // Times and sizes of the contract (spec §1.8, §1.9).
@@ -51,7 +51,7 @@ type server struct {
 
 	requests chan struct{} // places for requests of Multi daemons
 
-	beat atomic.Int64 // the loop's last pass, UnixNano
+	pulse pulse // of the accept loop
 
 	mu        sync.Mutex
 	conns     map[*Conn]struct{}
@@ -131,7 +131,7 @@ func (v *server) run(ctx context.Context) int {
 	if v.ours {
 		v.status.send(StatusConcurrent)
 	}
-	v.beat.Store(time.Now().UnixNano())
+	v.pulse.start()
 	go v.watch()
 
 	loopCtx, stopLoop := context.WithCancel(ctx)
@@ -171,7 +171,7 @@ func (v *server) accept(ctx context.Context) (told bool) {
 	defer poll.close()
 	for {
 		now := time.Now()
-		v.beat.Store(now.UnixNano())
+		v.pulse.beat()
 		free, wait, leave := v.due(now)
 		if leave != "" {
 			if v.log.Verbose() > 0 {
@@ -307,7 +307,7 @@ func (v *server) take(ctx context.Context, fd int) bool {
 	}
 	state := &connState{server: v, ctx: ctx, timeout: v.ipc}
 	conn := &Conn{Runtime: v.rt, Transport: v.rt.Transport, state: state}
-	conn.Alive()
+	state.pulse.start()
 	more := v.begin(conn)
 	go v.guard(conn, func() { v.client(ctx, conn, client, peer) })
 	return more
@@ -438,7 +438,7 @@ func Trace(r any) string {
 func (v *server) client(ctx context.Context, conn *Conn, fd int, peer unix.Sockaddr) {
 	var raw net.Conn
 	if v.rt.Transport != "pass" {
-		raw = newSock(fd, peer)
+		raw = sock.Accepted(fd, peer)
 	} else {
 		var err error
 		if raw, err = netConn(fd, "client"); err != nil {

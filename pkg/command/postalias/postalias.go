@@ -1,5 +1,5 @@
 // Package postalias is the command postalias, which makes and searches alias
-// databases (config.md 3.9). Errors end it as they end postmap.
+// databases (config.md 3.9). Errors end it as they end maptool.
 package postalias
 
 import (
@@ -9,7 +9,7 @@ import (
 	"unicode/utf8"
 
 	"posthaste/pkg/command"
-	"posthaste/pkg/command/postmap"
+	"posthaste/pkg/command/maptool"
 	"posthaste/pkg/message/address"
 	"posthaste/pkg/table"
 )
@@ -19,7 +19,7 @@ func Main(args []string) int { return Run(args, command.OS()) }
 
 // Run runs the command; args[0] is the name it was called as.
 func Run(args []string, env command.Env) int {
-	return postmap.RunStyle(args, env, postmap.Style{
+	return maptool.Run(args, env, maptool.Style{
 		Usage:     "[-Nfinoprsuvw] [-c config_dir] [-d key] [-q key] [map_type:]file...",
 		Options:   "Nc:d:finopq:rsuvw",
 		Separator: ":\t",
@@ -38,7 +38,7 @@ func Rebuild(env command.Env, items []string, verbose int) int {
 }
 
 // fill reads lines "name: value, ..." and adds what NIS and sendmail expect.
-func fill(t *postmap.Tool, src postmap.Source, w *table.Writer) error {
+func fill(t *maptool.Tool, src maptool.Source, w *table.Writer) error {
 	lines := t.Reader(src)
 	name := src.Name
 	if src.Incremental {

@@ -20,7 +20,6 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -71,7 +70,6 @@ type daemon struct {
 	maps    maps
 
 	mailerDaemon atomic.Pointer[string] // that address, rewritten
-	triggers     sync.WaitGroup
 }
 
 // maps are the tables, nil where none is configured.

@@ -70,7 +70,7 @@ func (s *session) commit() bool {
 		s.d.held()
 		return true
 	}
-	s.d.triggers.Go(func() { s.d.trigger(s.ctx) })
+	s.d.trigger(s.ctx)
 	return true
 }
 

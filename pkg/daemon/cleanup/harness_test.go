@@ -290,7 +290,6 @@ func (w *world) run(t testing.TB, c goldenCase) (id string, r proto.Result, resu
 		t.Errorf("serve: %v", err)
 	}
 	client.Close()
-	w.triggers.Wait()
 	data, where := findFile(w.dir, id)
 	return id, r, render(t, id, r, data, where, w.logged.Lines())
 }

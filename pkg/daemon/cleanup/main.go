@@ -17,10 +17,6 @@ import (
 	"posthaste/pkg/table"
 )
 
-// triggerTimeout bounds the attempt to wake the queue manager up; a message
-// that it was not told of is found by its next scan.
-const triggerTimeout = 10 * time.Second
-
 // Main runs the daemon and returns its exit status.
 func Main(args []string) int {
 	d := &daemon{now: time.Now}
@@ -32,7 +28,6 @@ func Main(args []string) int {
 		Start:        d.start,
 		Serve:        d.client,
 		TableChanged: d.maps.changed,
-		Done:         func(*service.Runtime) { d.triggers.Wait() },
 	}, args, os.Environ())
 }
 
@@ -59,10 +54,8 @@ func (d *daemon) start(_ context.Context, rt *service.Runtime) error {
 	d.bounce = &bounce.Client{Dialer: dial.Dialer{Timeout: c.Duration("ipc_timeout"), Log: rt.Log}}
 	d.verify = verify.New(verify.FromConfig(c, rt.Log))
 	d.trigger = func(ctx context.Context) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), triggerTimeout)
-		defer cancel()
 		// No queue manager, no harm: it scans the queue when it starts.
-		err := trigger.Send(ctx, dial.Public, d.set.queueService, "W")
+		err := trigger.Send(context.WithoutCancel(ctx), dial.Public, d.set.queueService, "W")
 		if errors.Is(err, fs.ErrNotExist) {
 			d.log.Warn("unable to look up %s/%s: %s", dial.Public, d.set.queueService, maillog.Errno(err))
 		}

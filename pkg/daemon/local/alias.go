@@ -64,7 +64,7 @@ func (t *task) alias(ctx context.Context, s state, name string) (handled, done b
 	if tab == nil {
 		return false, false
 	}
-	if s.depth >= maxDepth {
+	if s.depth > maxDepth {
 		t.job.Log.Warn("alias database loop for %s", name)
 		return true, t.failed(ctx, &s, "5.4.6", "alias database loop for "+name)
 	}
@@ -76,13 +76,14 @@ func (t *task) alias(ctx context.Context, s state, name string) (handled, done b
 
 func (t *task) expandAlias(ctx context.Context, list state, name, value string, tab table.Table) (done bool) {
 	s := list
+	if t.tooMany(ctx, &list) {
+		return false
+	}
 	if reason := t.aliasRights(&s, tab); reason != "" {
 		return t.failed(ctx, &list, "4.3.0", reason)
 	}
 	s.list, s.expanding = alias, name
-	if !t.frozenDelivered {
-		s.delivered = ""
-	}
+	t.thaw(&s)
 	action := "expanded"
 	if t.ownerSpecial {
 		owner, found, err := t.ownerOf(ctx, name)
@@ -127,7 +128,7 @@ func (t *task) aliasRights(s *state, tab table.Table) (reason string) {
 		if !errors.Is(err, cred.ErrUnknownUser) {
 			t.job.Log.Warn("error looking up passwd info for uid %d: %v", owner.UID, err)
 		}
-		t.job.Log.Warn("cannot find alias database owner for %s", tab.Name())
+		t.job.Log.Warn("cannot find alias database owner for %s", table.RegistryName(tab))
 		return "cannot find alias database owner"
 	}
 	s.rights = &id

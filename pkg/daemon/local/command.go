@@ -12,6 +12,7 @@ import (
 
 	"posthaste/pkg/message/dsn"
 	"posthaste/pkg/sys/cred"
+	"posthaste/pkg/sys/maillog"
 	"posthaste/pkg/sys/proc"
 )
 
@@ -32,14 +33,14 @@ func (t *task) command(ctx context.Context, s state, line string) (done bool) {
 		t.job.Log.Warn("bad parameter value syntax for command_execution_directory: %s", t.commandDir)
 		return t.misconfigured(ctx, &s, "4.3.5")
 	}
-	st, err := t.execute(ctx, &s, id, line, dir)
+	ok, st, err := t.execute(ctx, &s, id, line, dir)
 	switch {
 	case errors.Is(err, errCorrupt):
 		t.corrupt = true
 		return false
 	case err != nil:
 		return false // we are being stopped
-	case st.Code[0] == '2':
+	case ok:
 		return t.sent(ctx, &s, "delivered to command: "+line)
 	}
 	return t.ownerBounced(ctx, &s, st)
@@ -50,15 +51,45 @@ func (t *task) workingDir(s *state) (string, error) {
 	return m.expand(t.commandDir, t.dirFilter)
 }
 
-// execute runs the command with the message as its input, and judges.
-func (t *task) execute(ctx context.Context, s *state, id cred.Identity, line, dir string) (dsn.Status, error) {
+// execute runs the command with the message as its input, and judges: ok, or the
+// status of a failure, or an error when nothing can be said.
+func (t *task) execute(ctx context.Context, s *state, id cred.Identity, line, dir string) (ok bool, st dsn.Status, err error) {
 	if dir != "" {
 		if err := cred.As(id, func() error { return isDirectory(dir) }); err != nil {
-			t.job.Log.Warn("cannot change directory to \"%s\" for uid=%d gid=%d: %s", dir, id.UID, id.GID, text(err))
-			return temporary("local: fatal: cannot change directory to \"" + dir + "\" for uid=" +
-				strconv.Itoa(id.UID) + " gid=" + strconv.Itoa(id.GID) + ": " + text(err)), nil
+			t.fatalInChild("cannot change directory to \"" + dir + "\" for uid=" + strconv.Itoa(id.UID) +
+				" gid=" + strconv.Itoa(id.GID) + ": " + text(err))
+			return false, exits[75].status(), nil
 		}
 	}
+	c := proc.Command{ShellCommand: line, Shell: t.commandShell, Env: t.commandEnv(s, id), Dir: dir,
+		Identity: &cred.Identity{UID: id.UID, GID: id.GID}, TimeLimit: t.timeLimit}
+	r, copied, err := t.feed(ctx, s, c)
+	if errors.Is(err, syscall.ENOEXEC) && t.commandShell == "" {
+		// A script without #! is the shell's, as with execvp.
+		c.ShellCommand, c.Argv = "", append([]string{"/bin/sh"}, strings.Fields(line)...)
+		r, copied, err = t.feed(ctx, s, c)
+	}
+	switch {
+	case err != nil:
+		return false, t.notStarted(err, line), nil
+	case ctx.Err() != nil:
+		return false, st, ctx.Err()
+	case errors.Is(copied, errCorrupt) && r.ExitCode == 0:
+		return false, st, errCorrupt
+	case r.TimedOut && copied != nil:
+		t.job.Log.Warn("pipe_command_write: write time limit exceeded")
+	case r.TimedOut:
+		t.job.Log.Warn("pipe_command_read: read time limit exceeded")
+	}
+	if r.ExitCode != 0 || r.TimedOut {
+		return false, judge(r, line), nil
+	}
+	ok, st = judgeInput(copied, line)
+	return ok, st, nil
+}
+
+// feed runs the command and gives it the message; copied tells how that went.
+func (t *task) feed(ctx context.Context, s *state, c proc.Command) (r proc.Result, copied, err error) {
 	message, feeder := io.Pipe()
 	fed := make(chan error, 1)
 	go func() {
@@ -66,23 +97,10 @@ func (t *task) execute(ctx context.Context, s *state, id cred.Identity, line, di
 		feeder.CloseWithError(err)
 		fed <- err
 	}()
-	c := proc.Command{ShellCommand: line, Shell: t.commandShell, Env: t.commandEnv(s, id), Dir: dir,
-		Identity: &cred.Identity{UID: id.UID, GID: id.GID}, Stdin: message, TimeLimit: t.timeLimit}
-	r, err := c.Run(ctx)
+	c.Stdin = message
+	r, err = c.Run(ctx)
 	message.Close()
-	copied := <-fed
-	switch {
-	case errors.Is(copied, errCorrupt) && err == nil && r.ExitCode == 0:
-		return dsn.Status{}, errCorrupt
-	case err != nil:
-		return t.notStarted(err, line), nil
-	case ctx.Err() != nil:
-		return dsn.Status{}, ctx.Err()
-	}
-	if r.TimedOut {
-		t.job.Log.Warn("pipe_command_wait_or_kill: child wait time limit exceeded")
-	}
-	return judge(r, copied, line), nil
+	return r, <-fed, err
 }
 
 // notStarted is the status of a command that cannot be run: a mistake of the
@@ -97,72 +115,83 @@ func (t *task) notStarted(err error, line string) dsn.Status {
 	if words := strings.Fields(line); len(words) > 0 {
 		program = words[0]
 	}
-	problem := "fatal: execvp " + program + ": " + text(err)
-	t.job.Log.Warn("%s", problem)
-	return temporary("local: " + problem + " ")
+	problem := "execvp " + program + ": " + text(err)
+	t.fatalInChild(problem)
+	return exits[75].with("local: fatal: " + problem + " ")
 }
 
-func temporary(output string) dsn.Status {
-	return dsn.Status{Code: "4.3.0", Reason: "temporary failure. Command output: " + output, DiagType: "x-unix", DiagText: output}
-}
+// fatalInChild logs what Postfix's child process logs before it ends with
+// status 75. Nothing of ours ends.
+func (t *task) fatalInChild(problem string) { t.job.Log.Log(maillog.LevelFatal, "%s", problem) }
 
-// judge makes a status of how a command ended; the table is in delivery.md §1.7.
-func judge(r proc.Result, copied error, line string) dsn.Status {
-	out := printable(r.Output)
-	status := func(code, reason, diag string) dsn.Status {
-		if out != "" {
-			reason, diag = reason+". Command output: "+out, out
-		}
-		return dsn.Status{Code: code, Reason: reason, DiagType: "x-unix", DiagText: diag}
+// exit is what a way to end a command means.
+type exit struct{ code, text, diag string }
+
+func (e exit) status() dsn.Status {
+	diag := e.diag
+	if diag == "" {
+		diag = e.text
 	}
-	quoted := ": \"" + line + "\""
+	return dsn.Status{Code: e.code, Reason: e.text, DiagType: "x-unix", DiagText: diag}
+}
+
+// with is the status with the output of the command.
+func (e exit) with(out string) dsn.Status {
+	st := e.status()
+	if out != "" {
+		st.Reason, st.DiagText = st.Reason+". Command output: "+out, out
+	}
+	return st
+}
+
+// judge makes a status of how a command failed; the table is in delivery.md §1.7.
+func judge(r proc.Result, line string) dsn.Status {
+	out, quoted := printable(r.Output), ": \""+line+"\""
 	switch {
 	case r.TimedOut:
-		return status("5.3.0", "Command time limit exceeded"+quoted, "internal software error")
+		return exit{"5.3.0", "Command time limit exceeded" + quoted, "internal software error"}.with(out)
 	case r.Signal != 0:
-		return status("4.3.0", "Command died with signal "+strconv.Itoa(int(r.Signal))+quoted, "internal software error")
-	case r.ExitCode == 0:
-		return judgeInput(copied, quoted)
+		return exit{"4.3.0", "Command died with signal " + strconv.Itoa(int(r.Signal)) + quoted, "internal software error"}.with(out)
 	}
 	if code, text := dsn.Split(out, ""); code != "" {
 		return dsn.Status{Code: code, Reason: text, DiagType: "x-unix", DiagText: text}
 	}
 	if e, known := exits[r.ExitCode]; known {
-		return status(e.code, e.text, e.text)
+		return e.with(out)
 	}
 	n := strconv.Itoa(r.ExitCode)
-	return status("5.3.0", "Command died with status "+n+quoted, "unknown mail system error "+n)
+	return exit{"5.3.0", "Command died with status " + n + quoted, "unknown mail system error " + n}.with(out)
 }
 
 // judgeInput is for a command that says it has the message. That it did not read
 // all of it is its own business.
-func judgeInput(copied error, quoted string) dsn.Status {
+func judgeInput(copied error, line string) (ok bool, st dsn.Status) {
 	var known *statusError
 	if !errors.As(copied, &known) || errors.Is(copied, syscall.EPIPE) || errors.Is(copied, io.ErrClosedPipe) {
-		return dsn.Status{Code: "2.0.0"}
+		return true, st
 	}
-	st := known.status
-	st.Reason = "Command failed: " + st.Reason + quoted
-	return st
+	st = known.status
+	st.Reason = "Command failed: " + st.Reason + ": \"" + line + "\""
+	return false, st
 }
 
 // exits are the statuses of sysexits.h.
-var exits = map[int]struct{ code, text string }{
-	64: {"5.3.0", "command line usage error"},
-	65: {"5.6.0", "data format error"},
-	66: {"5.3.0", "cannot open input"},
-	67: {"5.1.1", "user unknown"},
-	68: {"5.1.2", "host name unknown"},
-	69: {"5.3.0", "service unavailable"},
-	70: {"5.3.0", "internal software error"},
-	71: {"4.3.0", "system resource problem"},
-	72: {"5.3.0", "critical OS file missing"},
-	73: {"5.2.0", "can't create user output file"},
-	74: {"5.3.0", "input/output error"},
-	75: {"4.3.0", "temporary failure"},
-	76: {"5.5.0", "remote error in protocol"},
-	77: {"5.7.0", "permission denied"},
-	78: {"5.3.5", "local configuration error"},
+var exits = map[int]exit{
+	64: {"5.3.0", "command line usage error", ""},
+	65: {"5.6.0", "data format error", ""},
+	66: {"5.3.0", "cannot open input", ""},
+	67: {"5.1.1", "user unknown", ""},
+	68: {"5.1.2", "host name unknown", ""},
+	69: {"5.3.0", "service unavailable", ""},
+	70: {"5.3.0", "internal software error", ""},
+	71: {"4.3.0", "system resource problem", ""},
+	72: {"5.3.0", "critical OS file missing", ""},
+	73: {"5.2.0", "can't create user output file", ""},
+	74: {"5.3.0", "input/output error", ""},
+	75: {"4.3.0", "temporary failure", ""},
+	76: {"5.5.0", "remote error in protocol", ""},
+	77: {"5.7.0", "permission denied", ""},
+	78: {"5.3.5", "local configuration error", ""},
 }
 
 // printable makes one line of a command's output.

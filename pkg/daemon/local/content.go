@@ -76,7 +76,10 @@ type style struct {
 // (which has been logged) or have a status.
 func (t *task) copyTo(w io.Writer, s *state, how style) error {
 	out := bufio.NewWriterSize(w, 32<<10)
-	sender := address.Quote(s.message.Sender)
+	sender := ""
+	if s.message.Sender != "" {
+		sender = address.Quote(s.message.Sender)
+	}
 	if how.from {
 		name := sender
 		if name == "" {

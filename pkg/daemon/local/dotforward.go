@@ -31,9 +31,7 @@ func (t *task) dotForward(ctx context.Context, s state, id cred.Identity) (handl
 	}
 	defer f.Close()
 	t.forwardFiles[path] = false
-	if !t.frozenDelivered {
-		s.delivered = ""
-	}
+	t.thaw(&s)
 	s.rcpt.Notify = passOn(s.rcpt.Notify)
 	s.depth++
 	addresses, done := t.lines(ctx, s, f)

@@ -38,7 +38,7 @@ func (t *task) file(ctx context.Context, s state, path string) (done bool) {
 		return true
 	}
 	if strings.HasSuffix(path, "/") {
-		return t.maildirReporting(ctx, s, id, path, "delivers to maildir", "delivered to maildir", t.ownerBounced)
+		return t.maildirReporting(ctx, s, id, path, "delivers to file: "+path, "delivered to maildir", t.ownerBounced)
 	}
 	if t.probe() {
 		return t.sent(ctx, &s, "delivers to file: "+path)

@@ -22,9 +22,12 @@ func (t *task) include(ctx context.Context, s state, path string) (done bool) {
 	if !t.first("include", strconv.Itoa(reader.UID), path) {
 		return true
 	}
-	if s.depth >= maxDepth {
+	if s.depth > maxDepth {
 		t.job.Log.Warn(":include: nesting limit exceeded for %s", path)
 		return t.ownerBounced(ctx, &s, dsn.Status{Code: "5.4.6", Reason: ":include: nesting limit exceeded"})
+	}
+	if t.tooMany(ctx, &s) {
+		return false
 	}
 	if path == "" || path[0] != '/' {
 		t.job.Log.Warn(":include:%s uses a relative path", path)

@@ -68,6 +68,17 @@ func (t *task) element(ctx context.Context, s state, words address.List) (done b
 	return t.address(ctx, s, words.String())
 }
 
+// tooMany tells that lists name each other without end, and then reports s as
+// deferred: somebody may mend a list. Once is enough for a recipient.
+func (t *task) tooMany(ctx context.Context, s *state) bool {
+	t.lists++
+	if t.lists == maxLists+1 {
+		t.job.Log.Warn("%s: more than %d lists for one recipient", t.job.ID, maxLists)
+		t.failed(ctx, s, "4.3.0", "list expansion limit exceeded")
+	}
+	return t.lists > maxLists
+}
+
 const includePrefix = ":include:"
 
 // homeFile delivers to "~/path".

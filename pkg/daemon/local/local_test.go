@@ -5,6 +5,7 @@ import (
 	"os"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 
 	"posthaste/pkg/ipc/cleanup"
@@ -32,7 +33,7 @@ func TestDelivery(t *testing.T) {
 		{name: "passwd trouble", to: "broken", results: []string{"broken 4.0.0 deferred (user lookup error)"}, retry: true},
 		{name: "not us", to: "other", results: []string{"other 5.2.0 bounced (this mail system runs without privileges and delivers only to the mailbox of user joe)"}},
 		{name: "postmaster", to: "postmaster", results: []string{"postmaster 2.0.0 sent (discarded)"}},
-		{name: "null", to: "", results: []string{` 5.1.3 bounced (null username in "@example.com")`}},
+		{name: "null", to: "", results: []string{`"" 5.1.3 bounced (null username in "@example.com")`}},
 		{name: "missing spool", to: "joe", settings: map[string]string{"mail_spool_directory": "$DIR/none"},
 			results: []string{"joe 5.2.0 bounced (cannot update mailbox DIR/none/joe for user joe. unable to create lock file DIR/none/joe.lock: No such file or directory)"}},
 		{name: "locked", to: "joe", files: map[string]string{"mail/joe.lock": ""}, retry: true, left: "mail/joe.lock",
@@ -41,7 +42,7 @@ func TestDelivery(t *testing.T) {
 			results: []string{"joe 2.0.0 sent (delivered to mailbox)", "bob 2.0.0 sent (delivered to mailbox)"}},
 		{name: "self", to: "joe", aliases: "joe joe, bob", left: "mail/bob mail/joe",
 			results: []string{"joe 2.0.0 sent (delivered to mailbox)", "bob 2.0.0 sent (delivered to mailbox)"}},
-		{name: "loop", to: "a", aliases: "a b\nb a", results: []string{"a 5.4.6 bounced (alias database loop for a)"}},
+		{name: "loop", to: "a", aliases: "a b\nb a", results: []string{"b 5.4.6 bounced (alias database loop for b)"}},
 		{name: "empty", to: "a", aliases: "a ()", retry: true, results: []string{"a 4.3.0 deferred (alias database unavailable)"}},
 		{name: "bad address", to: "a", aliases: "a bad@x", results: []string{"a 5.1.3 bounced (bad recipient address syntax: bad@x)"}},
 		{name: "resolver", to: "a", aliases: "a fail@x", retry: true, results: []string{"a 4.3.0 deferred (address resolver failure)"}},
@@ -66,7 +67,7 @@ func TestDelivery(t *testing.T) {
 			left: "home/joe/.forward home/joe/.forward+a", results: []string{"joe+a 2.0.0 sent (forwarded as F00)"}},
 		{name: "empty forward", to: "joe", files: map[string]string{"home/joe/.forward": "# x"}, left: "home/joe/.forward mail/joe",
 			results: []string{"joe 2.0.0 sent (delivered to mailbox)"}},
-		{name: "forward and trouble", to: "joe", files: map[string]string{"home/joe/.forward": "x@y\n|exit 75\n|exit 1\n"}, retry: true,
+		{name: "forward and trouble", to: "joe", files: map[string]string{"home/joe/.forward": "x@y\n\"|exit 75\"\n\"|exit 1\"\n"}, retry: true,
 			left: "home/joe/.forward", results: []string{"joe 4.3.0 deferred (temporary failure)"}},
 		{name: "luser", to: "nosuch+q", settings: map[string]string{"luser_relay": "$user.$extension@y"},
 			results: []string{"nosuch+q 2.0.0 sent (forwarded as F00)"}},
@@ -213,8 +214,41 @@ func TestDepth(t *testing.T) {
 	w.write("aliases", b.String())
 	w.reopenAliases()
 	w.deliver(w.request("a0"+domain, "x"))
-	if got := w.results(); len(got) != 1 || !strings.Contains(got[0], "5.4.6 bounced (alias database loop for a100)") {
+	if got := w.results(); len(got) != 1 || !strings.Contains(got[0], "5.4.6 bounced (alias database loop for a101)") {
 		t.Errorf("%q", got)
+	}
+}
+
+// Includes that multiply come to an end, too.
+func TestExpansionLimit(t *testing.T) {
+	w := newWorld(t, "a :include:$DIR/i0\n", map[string]string{"duplicate_filter_limit": "1"})
+	for i := range 20 {
+		next := fmt.Sprintf(":include:$DIR/i%d\n", i+1)
+		w.write(fmt.Sprintf("i%d", i), next+next+next)
+	}
+	w.write("i20", "# end\n")
+	status := w.deliver(w.request("a"+domain, "x"))
+	want := []string{"a@example.com 4.3.0 deferred (list expansion limit exceeded)"}
+	if got := w.results(); status != deliver.Retry || !reflect.DeepEqual(got, want) {
+		t.Errorf("%d %q", status, got)
+	}
+}
+
+// Deliveries at one time do not get into each other's way.
+func TestConcurrentMaildir(t *testing.T) {
+	w := newWorld(t, "", map[string]string{"home_mailbox": "md/"})
+	req := w.request("joe"+domain, "Subject: t", "", "x")
+	var all sync.WaitGroup
+	for range 20 {
+		all.Go(func() {
+			if w.deliver(req) != deliver.Done {
+				t.Error("not done")
+			}
+		})
+	}
+	all.Wait()
+	if n := len(strings.Fields(w.files("home/joe/md/new"))); n != 20 || w.files("home/joe/md/tmp") != "" {
+		t.Errorf("%d files, %s", n, w.files("home/joe/md/tmp"))
 	}
 }
 

@@ -3,6 +3,7 @@ package local
 import (
 	"regexp"
 	"strings"
+	"sync"
 
 	"posthaste/pkg/conf/macro"
 	"posthaste/pkg/sys/cred"
@@ -21,12 +22,14 @@ type macros struct {
 
 // plain matches references that are not the condition of a choice. They get
 // another name, so that a lookup can tell the two apart.
-var plain = regexp.MustCompile(`\$\$|\$\{\s*(\w+)\s*\}|\$\(\s*(\w+)\s*\)|\$(\w+)`)
+var plain = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`\$\$|\$\{\s*(\w+)\s*\}|\$\(\s*(\w+)\s*\)|\$(\w+)`)
+})
 
 const plainPrefix = "plain_"
 
 func (m *macros) expand(text, filter string) (string, error) {
-	text = plain.ReplaceAllStringFunc(text, func(ref string) string {
+	text = plain().ReplaceAllStringFunc(text, func(ref string) string {
 		if ref == "$$" {
 			return ref
 		}

@@ -33,6 +33,7 @@ func (t *task) mailbox(ctx context.Context, s state) (handled, done bool) {
 		return true, t.failed(ctx, &s, "5.2.0", "this mail system runs without privileges and delivers only to the mailbox of user "+t.self.Name)
 	}
 	s.rights = &id
+	t.thaw(&s)
 	command, found, err := find(ctx, t.mailboxCommands, s.user)
 	if err != nil {
 		return true, t.failed(ctx, &s, "4.3.0", "table lookup failure")

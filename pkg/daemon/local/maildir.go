@@ -29,7 +29,7 @@ func (t *task) maildirReporting(ctx context.Context, s state, id cred.Identity, 
 	if t.probe() {
 		return t.sent(ctx, &s, would)
 	}
-	err := cred.As(id, func() error { return t.writeMaildir(&s, dir) })
+	err := cred.As(id, func() error { return t.writeMaildir(&s, dir, id.GID) })
 	if err == nil {
 		return t.sent(ctx, &s, did)
 	}
@@ -42,7 +42,7 @@ func (t *task) maildirReporting(ctx context.Context, s state, id cred.Identity, 
 
 // writeMaildir writes the message to a file in tmp and links it into new. File,
 // and name, are on stable storage when it returns nil.
-func (t *task) writeMaildir(s *state, dir string) error {
+func (t *task) writeMaildir(s *state, dir string, gid int) error {
 	host, err := os.Hostname()
 	if err != nil {
 		return err
@@ -53,7 +53,7 @@ func (t *task) writeMaildir(s *state, dir string) error {
 	err = making(func() (err error) {
 		f, err = os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 		return err
-	}, dir+"tmp")
+	}, gid, dir+"tmp")
 	if err != nil {
 		return failure("create maildir file "+temp, err)
 	}
@@ -79,7 +79,7 @@ func (t *task) writeMaildir(s *state, dir string) error {
 		return err
 	}
 	final := fmt.Sprintf("%snew/%d.V%xI%xM%d.%s", dir, now.Unix(), info.Dev, info.Ino, now.Nanosecond()/1000, host)
-	err = making(func() error { return os.Link(temp, final) }, dir+"cur", dir+"new")
+	err = making(func() error { return os.Link(temp, final) }, gid, dir+"cur", dir+"new")
 	if err == nil {
 		err = syncDir(dir + "new")
 	}
@@ -89,14 +89,15 @@ func (t *task) writeMaildir(s *state, dir string) error {
 	return nil
 }
 
-// making does something that may need directories first.
-func making(f func() error, dirs ...string) error {
+// making does something that may need directories first; they get the group
+// gid.
+func making(f func() error, gid int, dirs ...string) error {
 	err := f()
 	if !errors.Is(err, syscall.ENOENT) {
 		return err
 	}
 	for _, dir := range dirs {
-		if err := makeDirs(strings.TrimRight(dir, "/")); err != nil {
+		if err := makeDirs(strings.TrimRight(dir, "/"), gid); err != nil {
 			return err
 		}
 	}
@@ -104,14 +105,14 @@ func making(f func() error, dirs ...string) error {
 }
 
 // makeDirs creates a directory and its parents so that they last.
-func makeDirs(dir string) error {
+func makeDirs(dir string, gid int) error {
 	err := os.Mkdir(dir, 0o700)
 	if errors.Is(err, syscall.EEXIST) {
 		return nil
 	}
 	parent := dir[:max(strings.LastIndexByte(dir, '/'), 0)]
 	if errors.Is(err, syscall.ENOENT) && parent != "" {
-		if err := makeDirs(strings.TrimRight(parent, "/")); err != nil {
+		if err := makeDirs(strings.TrimRight(parent, "/"), gid); err != nil {
 			return err
 		}
 		err = os.Mkdir(dir, 0o700)
@@ -119,5 +120,7 @@ func makeDirs(dir string) error {
 	if err != nil && !errors.Is(err, syscall.EEXIST) {
 		return err
 	}
+	// Below a set-gid directory it would have another group.
+	_ = os.Chown(dir, -1, gid)
 	return syncDir(parent)
 }

@@ -19,6 +19,10 @@ import (
 // maxDepth bounds the nesting of aliases, .forward and :include: files.
 const maxDepth = 100
 
+// maxLists bounds the aliases and files that one recipient is expanded to. Lists
+// that name each other could make more than anybody can wait for.
+const maxLists = 5000
+
 // task is the delivery of one recipient of a request, with all it expands to.
 type task struct {
 	*daemon
@@ -28,7 +32,8 @@ type task struct {
 	forwards []*forward
 
 	forwardFiles map[string]bool // .forward files met; true when all in it was seen to
-	corrupt      bool            // the queue file is
+	lists        int
+	corrupt      bool // the queue file is
 }
 
 // kind is the sort of list that an address came from.
@@ -88,7 +93,7 @@ func (t *task) recipient(ctx context.Context, s state) (done bool) {
 	if !t.first("recipient", strconv.Itoa(s.depth), t.fold(s.rcpt.Address)) {
 		return true
 	}
-	if s.depth > maxDepth {
+	if s.depth > maxDepth+1 {
 		t.job.Log.Warn("recipient nesting limit exceeded for %s", s.rcpt.Address)
 		return t.ownerBounced(ctx, &s, dsn.Status{Code: "5.4.6", Reason: "recipient nesting limit exceeded"})
 	}
@@ -109,6 +114,13 @@ func (t *task) recipient(ctx context.Context, s state) (done bool) {
 		return t.mailboxOrUnknown(ctx, s)
 	}
 	return t.choose(ctx, s)
+}
+
+// thaw makes the address in s what Delivered-To: says, unless the first one stays.
+func (t *task) thaw(s *state) {
+	if !t.frozenDelivered {
+		s.delivered = s.rcpt.Address
+	}
 }
 
 // parse takes the address of s apart.

@@ -53,7 +53,7 @@ func newWorld(t *testing.T, aliases string, settings map[string]string) *world {
 	for _, d := range []string{"private", "public", "active", "home/joe", "home/bob", "mail"} {
 		w.must(os.MkdirAll(d, 0o700))
 	}
-	w.must(os.WriteFile("aliases", []byte(aliases), 0o600))
+	w.write("aliases", aliases)
 	m := map[string]string{"myhostname": "example.com", "mail_spool_directory": w.dir + "/mail",
 		"alias_maps": "texthash:" + w.dir + "/aliases", "biff": "no", "mailbox_size_limit": "0",
 		"deliver_lock_attempts": "1", "recipient_delimiter": "+"}
@@ -277,6 +277,8 @@ func (w *world) files(dir string) string {
 func (w *world) write(name, text string) {
 	w.t.Helper()
 	w.must(os.WriteFile(name, []byte(strings.ReplaceAll(text, "$DIR", w.dir)), 0o600))
+	old := time.Now().Add(-time.Hour) // a table that has just changed is waited for
+	w.must(os.Chtimes(name, old, old))
 }
 
 func (w *world) read(name string) string {

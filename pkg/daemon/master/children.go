@@ -98,10 +98,10 @@ func (m *master) closeStatus(s *serv) {
 	}
 }
 
-// statusEvent reads one status message (spec §1.4).
+// statusEvent reads the status messages that wait (spec §1.4).
 func (m *master) statusEvent(s *serv) {
-	var message [service.StatusSize]byte
-	n, err := unix.Read(s.status[0], message[:])
+	var buffer [64 * service.StatusSize]byte
+	n, err := unix.Read(s.status[0], buffer[:])
 	switch {
 	case err != nil:
 		m.log.Warn("master_status_event: read: %v", errno(err))
@@ -110,11 +110,20 @@ func (m *master) statusEvent(s *serv) {
 		m.log.Panic("master_status_event: read EOF status")
 		return
 	}
-	pid, generation, status := service.ParseStatus(message)
-	if n != len(message) {
-		m.log.Warn("service %s: child (pid %d) sent partial status update (%d bytes)", s.id(), pid, n)
-		return
+	for data := buffer[:n]; len(data) > 0; {
+		var message [service.StatusSize]byte
+		n := copy(message[:], data)
+		data = data[n:]
+		pid, generation, status := service.ParseStatus(message)
+		if n != len(message) {
+			m.log.Warn("service %s: child (pid %d) sent partial status update (%d bytes)", s.id(), pid, n)
+			return
+		}
+		m.statusMessage(s, pid, generation, status)
 	}
+}
+
+func (m *master) statusMessage(s *serv, pid int, generation uint32, status int) {
 	c := m.children[pid]
 	if c == nil || c.serv != s {
 		return

@@ -50,11 +50,13 @@ func (m *master) notify() {
 
 // loop is master's work until it ends.
 func (m *master) loop() int {
+	// By the monotonic clock: a machine that slept, or whose clock was set,
+	// is not a loop that hangs.
+	began := time.Now()
 	var beat atomic.Int64
-	beat.Store(time.Now().UnixNano())
 	go func() {
 		for range time.Tick(watchdog / 3) {
-			if time.Since(time.Unix(0, beat.Load())) > watchdog {
+			if time.Since(began)-time.Duration(beat.Load()) > watchdog {
 				m.log.Fatal("watchdog timeout")
 			}
 		}
@@ -66,7 +68,7 @@ func (m *master) loop() int {
 		})
 	}
 	for !m.stop {
-		beat.Store(time.Now().UnixNano())
+		beat.Store(int64(time.Since(began)))
 		m.pass()
 	}
 	return 0

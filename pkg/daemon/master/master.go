@@ -70,6 +70,7 @@ type options struct {
 
 // Main runs master; args[0] is the name it was called as.
 func Main(args []string) int {
+	service.Tune()
 	syscall.Umask(0o077)
 	m := newMaster(args)
 	m.readyFD()

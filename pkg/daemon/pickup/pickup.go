@@ -110,7 +110,7 @@ func (p *pickup) pickUp(ctx context.Context, id string) bool {
 			p.log.Warn("if this file was created by Postfix < 1.1, then you may have to chmod a+r %s/%s", p.spool.Dir(), path)
 			return false
 		}
-		return !errors.Is(err, fs.ErrNotExist) && p.remove(path)
+		return neverOurs(err) && p.remove(path)
 	}
 	defer f.Close()
 	info, err := f.Stat()
@@ -120,6 +120,13 @@ func (p *pickup) pickUp(ctx context.Context, id string) bool {
 	}
 	verdict := p.handOver(ctx, &file{File: f, path: path, id: id, info: info})
 	return verdict == done && p.remove(path)
+}
+
+// neverOurs tells a file that no postdrop made from one that cannot be opened
+// now, for want of descriptors or because the disk fails.
+func neverOurs(err error) bool {
+	var errno syscall.Errno
+	return !errors.As(err, &errno) && !errors.Is(err, queue.ErrChanged)
 }
 
 func (p *pickup) remove(path string) bool {
@@ -201,6 +208,7 @@ type copier struct {
 var (
 	errNoSender = errors.New("no envelope sender")
 	errPeer     = errors.New("write to the cleanup service")
+	errInput    = errors.New("read the file")
 )
 
 // badRecord is a record that does not belong where it stands: -1 for the end
@@ -248,8 +256,10 @@ func (c *copier) next(set string) (record.Type, []byte, error) {
 	switch {
 	case errors.Is(err, io.EOF):
 		return 0, nil, badRecord(-1)
-	case err != nil:
+	case errors.Is(err, record.ErrMalformed):
 		return 0, nil, badRecord(-2)
+	case err != nil:
+		return 0, nil, fmt.Errorf("%w: %w", errInput, err)
 	case !t.In(set):
 		return 0, nil, badRecord(t)
 	}
@@ -369,6 +379,10 @@ func (c *copier) failed(err error) verdict {
 		c.log.Warn("%s: uid=%d: no envelope sender", c.s.QueueID, c.f.uid())
 		c.s.Abort()
 		return done
+	case errors.Is(err, errInput): // the disk may be better some time
+		c.log.Warn("%s: read: %v", c.f.path, maillog.Errno(err))
+		c.s.Abort()
+		return keep
 	}
 	return c.finish() // cleanup may have said why it stopped listening
 }

@@ -198,6 +198,13 @@ func (s *suite) bounce(service string, in *attr.Reader, out *attr.Writer) {
 		return
 	}
 	if r.Kind == bounce.Append {
+		s.mu.Lock()
+		refuse := s.refuse["append"]
+		s.mu.Unlock()
+		if refuse {
+			bounce.WriteReply(out, -1)
+			return
+		}
 		s.append(service, r.ID, r.Recipient, r.Status)
 		bounce.WriteReply(out, 0)
 		return

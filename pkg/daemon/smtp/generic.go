@@ -11,34 +11,33 @@ import (
 	"posthaste/pkg/table"
 )
 
-const maxGenericRounds = 10
-
 func foldAddress(s string) string { return table.Fold(s, true) }
 
-// generic maps an internal address (delivery.md §2.7).
+// generic maps an internal address (delivery.md §2.7). The result is not mapped
+// again.
 func (r *request) generic(addr string) (string, error) {
-	m, x := r.d.tables.generic, r.d.extensions
-	for range maxGenericRounds {
-		if addr == "" {
-			return addr, nil
-		}
-		value, ext, found, err := m.FindAddress(r.ctx, addr, table.AddressOptions{Delimiters: x.Delimiters, DoubleBounce: x.DoubleBounce, OwnerRequest: x.OwnerRequest, IsLocal: r.isMyOrigin})
-		if err != nil {
-			return addr, fmt.Errorf("%s map lookup problem for %s", m.Title(), addr)
-		}
-		if !found {
-			return addr, nil
-		}
-		if !r.d.propagateGeneric {
-			ext = ""
-		}
-		result := r.mapped(addr, value, ext)
-		if result == "" || strings.EqualFold(result, addr) {
-			return result, nil
-		}
-		addr = result
+	if addr == "" {
+		return addr, nil
 	}
-	return addr, nil
+	m, x := r.d.tables.generic, r.d.extensions
+	o := table.AddressOptions{Delimiters: x.Delimiters, DoubleBounce: x.DoubleBounce, OwnerRequest: x.OwnerRequest, IsLocal: r.isMyOrigin}
+	o.Strategy = table.AddrDefault &^ table.AddrAtDomain
+	value, ext, found, err := m.FindAddress(r.ctx, addr, o)
+	if err == nil && !found {
+		// What matches @domain has matched the extension with it.
+		o.Strategy, ext = table.AddrAtDomain, ""
+		value, _, found, err = m.FindAddress(r.ctx, addr, o)
+	}
+	switch {
+	case err != nil:
+		return addr, fmt.Errorf("%s map lookup problem for %s", m.Title(), addr)
+	case !found:
+		return addr, nil
+	}
+	if !r.d.propagateGeneric {
+		ext = ""
+	}
+	return r.mapped(addr, value, ext), nil
 }
 
 // mapped is the address that a lookup result means.

@@ -16,6 +16,7 @@ import (
 
 const (
 	smtpPort   = 25
+	smtpsPort  = 465
 	maxServers = 100 // addresses of one destination
 )
 

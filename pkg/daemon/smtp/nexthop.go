@@ -114,7 +114,7 @@ func findPort(service, text string, known map[string]string) (uint16, error) {
 		return uint16(n), nil
 	}
 	n, err := net.LookupPort("tcp", service)
-	if err != nil {
+	if err != nil || n <= 0 || n > 65535 {
 		return 0, fmt.Errorf("unknown service: %s/tcp", service)
 	}
 	return uint16(n), nil

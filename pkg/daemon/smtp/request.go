@@ -77,6 +77,9 @@ func (r *request) run() error {
 		}
 		inFallback = dest.fallback
 		r.dest = dest
+		if dest.port == smtpsPort && !r.d.tls.wrapper && r.d.helpful {
+			r.d.log.Info("SMTPS wrappermode (TCP port 465) requires setting \"%stls_wrappermode = yes\", and \"%stls_security_level = encrypt\" (or stronger)", r.d.prefix, r.d.prefix)
+		}
 		found, why := r.resolve(dest)
 		lastDest := found.last || i == len(list)-1
 		if len(found.list) == 0 {
@@ -162,7 +165,7 @@ func (r *request) tryServers(found servers, lastDest bool) {
 				last = true
 				r.final = lastDest
 			}
-			if r.use(s); s.retryPlain && len(r.left) > 0 {
+			if r.use(s) && len(r.left) > 0 {
 				level = tlsNone
 				goto again
 			}
@@ -174,19 +177,22 @@ func (r *request) tryServers(found servers, lastDest bool) {
 }
 
 // use has a mail transaction on an established session and then stores or
-// closes it.
-func (r *request) use(s *session) {
+// closes it: s is no longer the caller's. It returns true if the server is to
+// be tried again without TLS.
+func (r *request) use(s *session) (retryPlain bool) {
 	r.stats.Reuse = s.reuse
 	ok := r.transfer(s)
 	s.notice(r)
+	retryPlain = s.retryPlain
 	if ok {
 		r.completed = true
 	}
 	if ok && !s.dead && s.willCache {
 		r.storeSession(s)
-		return
+		return retryPlain
 	}
 	s.close()
+	return retryPlain
 }
 
 // giveUp ends the recipients for which no server worked.

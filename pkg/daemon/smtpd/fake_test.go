@@ -113,7 +113,6 @@ func (m *fakeMessage) Rec(t record.Type, data []byte) error {
 	m.records = append(m.records, string(rune(t))+string(data))
 	return nil
 }
-func (m *fakeMessage) Flush() error { return nil }
 func (m *fakeMessage) Finish() (cleanup.Result, error) {
 	if m.complete || m.aborted {
 		panic("finished twice")

@@ -118,6 +118,5 @@ func openCleanup(ctx context.Context, o cleanup.Options, flags cleanup.Flags) (m
 
 func (c cleanupSink) ID() string                           { return c.s.QueueID }
 func (c cleanupSink) Rec(t record.Type, data []byte) error { return c.s.Rec(t, data) }
-func (c cleanupSink) Flush() error                         { return c.s.Flush() }
 func (c cleanupSink) Finish() (cleanup.Result, error)      { return c.s.Finish() }
 func (c cleanupSink) Abort()                               { c.s.Abort() }

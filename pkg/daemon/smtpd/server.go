@@ -108,7 +108,7 @@ func newServer(c *conf.Config, env table.Env, log *maillog.Logger, standAlone bo
 		return nil, err
 	}
 	srv := &Server{set: set, conf: c, log: log, env: env, standAlone: standAlone, queueDir: ".", now: time.Now, commands: commandTable(),
-		dns: dns.NewClient(), native: dns.System{}, debugLevel: c.Int("debug_peer_level")}
+		dns: dns.NewClient(), native: dns.NewRecent(dns.System{}), debugLevel: c.Int("debug_peer_level")}
 	if set.messageSize > 0 && set.queueMinFree > 0 && float64(set.queueMinFree)/1.5 < float64(set.messageSize) {
 		log.Warn("queue_minfree(%d) should be at least 1.5*message_size_limit(%d)", set.queueMinFree, set.messageSize)
 	}

@@ -18,7 +18,6 @@ import (
 type messageSink interface {
 	ID() string
 	Rec(t record.Type, data []byte) error
-	Flush() error
 	Finish() (cleanup.Result, error)
 	Abort()
 }
@@ -170,15 +169,14 @@ func (s *session) logClient() {
 	s.log.Info("%s", b.String())
 }
 
-// putRecipient hands one recipient over and flushes, so that cleanup can
-// report trouble early.
+// putRecipient hands one recipient over. It is not sent yet: what cleanup has
+// to say about it comes with the verdict on the message.
 func (s *session) putRecipient(addr string, r recipientOptions) {
 	if r.notify != 0 {
 		s.tx.attr("notify_flags", strconv.Itoa(int(r.notify)))
 	}
 	s.tx.attr("dsn_orig_rcpt", r.original)
 	s.tx.text(record.TypeRcpt, addr)
-	s.tx.sink.Flush()
 }
 
 // startContent sends what comes between the recipients and the content, and

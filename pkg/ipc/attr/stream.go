@@ -86,6 +86,9 @@ func (w *Writer) End() *Writer {
 	return w
 }
 
+// Err is the first error, for callers that leave Flush to someone else.
+func (w *Writer) Err() error { return w.err }
+
 // Flush sends what was added and returns the first error.
 func (w *Writer) Flush() error {
 	if w.err != nil {

@@ -70,9 +70,10 @@ func NewSession(conn *dial.Conn) (*Session, error) {
 	return s, nil
 }
 
-// SetFlags sends the flags; it comes before the first record.
+// SetFlags writes the flags, which come before the first record; they are sent
+// with it.
 func (s *Session) SetFlags(f Flags) error {
-	return attr.NewWriter(s.buf, attr.Null).Int("flags", int(f)).End().Flush()
+	return attr.NewWriter(s.buf, attr.Null).Int("flags", int(f)).End().Err()
 }
 
 // Rec sends one record. Errors of the socket stick; cleanup's own verdict comes

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"posthaste/pkg/ipc/attr"
+	"posthaste/pkg/sys/sock"
 )
 
 // Classes of services: the directory a socket is in.
@@ -68,12 +69,11 @@ func (d Dialer) Dial(ctx context.Context, class, service string) (*Conn, error) 
 	if timeout <= 0 {
 		timeout = DefaultTimeout
 	}
-	nd := net.Dialer{Timeout: timeout}
-	c, err := nd.DialContext(ctx, "unix", d.Path(class, service))
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	c, err := sock.DialUnix(d.Path(class, service))
 	if err != nil {
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
 		return nil, err
 	}
 	return NewConn(c, timeout, class+"/"+service+" socket"), nil
@@ -205,12 +205,6 @@ func (c *Conn) Write(p []byte) (int, error) {
 
 // Expect reads and verifies the service's announcement.
 func (c *Conn) Expect(protocol string) error { return attr.Expect(c.In, protocol) }
-
-// Unix is the socket itself, for passing descriptors; nil if it is none.
-func (c *Conn) Unix() *net.UnixConn {
-	u, _ := c.Conn.(*net.UnixConn)
-	return u
-}
 
 // Stale reports whether an idle connection has become readable: the peer closed
 // it or sent what nobody asked for (ipc.md §1.3).

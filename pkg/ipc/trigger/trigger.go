@@ -16,6 +16,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"posthaste/pkg/sys/sock"
 )
 
 // Timeout bounds connecting and writing when the context has no deadline.
@@ -36,8 +38,10 @@ func Send(ctx context.Context, class, service, requests string) error {
 
 // SendPath is Send for the path of a socket or FIFO.
 func SendPath(ctx context.Context, path, requests string) error {
-	ctx, cancel := context.WithTimeout(ctx, Timeout)
-	defer cancel()
+	c, dialErr := sock.DialUnix(path)
+	if dialErr == nil {
+		return deliver(ctx, c, requests)
+	}
 	info, err := os.Stat(path)
 	if err != nil {
 		return err
@@ -46,7 +50,7 @@ func SendPath(ctx context.Context, path, requests string) error {
 	case fs.ModeNamedPipe:
 		return sendFIFO(path, requests)
 	case fs.ModeSocket:
-		return sendSocket(ctx, "unix", path, requests)
+		return dialErr
 	}
 	return fmt.Errorf("trigger %s: %w", path, ErrKind)
 }
@@ -55,29 +59,26 @@ func SendPath(ctx context.Context, path, requests string) error {
 func SendInet(ctx context.Context, address, requests string) error {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
-	return sendSocket(ctx, "tcp", address, requests)
-}
-
-// sendSocket ends the requests with a NUL in a write of its own, as the servers
-// of the original see it.
-func sendSocket(ctx context.Context, network, address, requests string) error {
 	var d net.Dialer
-	c, err := d.DialContext(ctx, network, address)
+	c, err := d.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return err
 	}
+	return deliver(ctx, c, requests)
+}
+
+// deliver writes the requests and the NUL that ends them. (The original writes
+// the NUL by itself. To a server that is the same: it ignores NULs, and may
+// get both with one read, or close after the first.)
+func deliver(ctx context.Context, c net.Conn, requests string) error {
 	defer c.Close()
-	if deadline, ok := ctx.Deadline(); ok {
-		c.SetDeadline(deadline)
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		deadline = time.Now().Add(Timeout)
 	}
-	if _, err := c.Write([]byte(requests)); err != nil {
-		return err
-	}
-	// A fast server may have read, acted and closed already.
-	if _, err := c.Write([]byte{0}); err != nil && !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
-		return err
-	}
-	return nil
+	c.SetDeadline(deadline)
+	_, err := c.Write(append([]byte(requests), 0))
+	return err
 }
 
 // sendFIFO never blocks: without a reader the open fails with ENXIO.

@@ -23,15 +23,15 @@
 // power failure between 2 and 3 may leave a truncated file of mode 0700,
 // which lacks its end record, is moved to "corrupt", and was never promised.
 //
-// Step 4 is what Postfix leaves to the file system. It is cheap: concurrent
+// Step 4 is what Postfix leaves to the file system. So do we where the file
+// system is known to make a new file's name, and those of new directories
+// above it, durable with the file (nameFollowsFile: ext4, XFS, Btrfs, F2FS
+// have both in one journal transaction or log tree). On any other, concurrent
 // Commits in one directory share one fsync (they wait for the next one that
-// starts, at most two fsyncs away), and on a journalling file system step 3
-// has already written the journal, so that nothing but a cache flush is left.
-// When a hash directory's own name may not be durable yet its parents are
-// synced as well, once in the life of a process. A process that may not read
-// the directory (postdrop in maildrop) relies on the file systems that are
-// known to make a new file's name durable with the file, and uses syncfs(2)
-// on any other.
+// starts, at most two fsyncs away), and when a hash directory's own name may
+// not be durable yet its parents are synced as well, once in the life of a
+// process. A process that may not read the directory (postdrop in maildrop)
+// uses syncfs(2) instead.
 //
 // The renames after Commit (incoming to active, active to deferred, to hold,
 // to corrupt) are not synced: rename is atomic, every queue is scanned after a

@@ -167,8 +167,12 @@ func (f *File) Commit() error {
 		err = closeErr
 	}
 	if err == nil && reset {
+		// What the message's time is does not change that it is in the
+		// queue, perhaps in the next one already.
 		now := f.spool.fs.Now()
-		err = os.Chtimes(f.path, now, now)
+		if err := os.Chtimes(f.path, now, now); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			f.spool.log.Warn("%s: update time stamps: %v", f.path, unwrapped(err))
+		}
 	}
 	return err
 }

@@ -25,14 +25,14 @@ type FS struct {
 	Chmod   func(f *os.File, mode fs.FileMode) error
 	Sync    func(f *os.File) error
 	// SyncDir makes the names in a directory durable. f is an open file in
-	// it, for file systems whose directory this process may not read.
+	// it that was fsynced just now, which is enough on many file systems.
 	SyncDir func(path string, f *os.File) error
 	Now     func() time.Time
 }
 
 func (o FS) withDefaults() FS {
-	setDefault(&o.OpenFile, os.OpenFile)
-	setDefault(&o.Rename, os.Rename)
+	setDefault(&o.OpenFile, openFile)
+	setDefault(&o.Rename, rename)
 	setDefault(&o.Publish, publish)
 	setDefault(&o.Remove, remove)
 	setDefault(&o.Mkdir, os.Mkdir)
@@ -55,6 +55,29 @@ func setDefault[F func(string, int, fs.FileMode) (*os.File, error) |
 	if *member == nil {
 		*member = real
 	}
+}
+
+// openFile is os.OpenFile without the attempt, four system calls long, to
+// have the runtime's poller look after the file.
+func openFile(path string, flag int, perm fs.FileMode) (*os.File, error) {
+	for {
+		fd, err := unix.Open(path, flag|unix.O_CLOEXEC, uint32(perm.Perm()))
+		switch err {
+		case nil:
+			return os.NewFile(uintptr(fd), path), nil
+		case unix.EINTR:
+		default:
+			return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+		}
+	}
+}
+
+// rename is os.Rename without a look at what is there.
+func rename(from, to string) error {
+	if err := unix.Rename(from, to); err != nil {
+		return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
+	}
+	return nil
 }
 
 // remove unlinks a file and never removes a directory.
@@ -88,9 +111,15 @@ var nameFollowsFile = map[int64]bool{
 }
 
 func syncDir(path string, f *os.File) error {
-	d, err := os.Open(path)
+	if f != nil && nameFollows(f) {
+		return nil
+	}
+	d, err := openFile(path, os.O_RDONLY, 0)
 	if errors.Is(err, fs.ErrPermission) && f != nil {
-		return syncNameBy(f)
+		if err := unix.Syncfs(int(f.Fd())); err != nil {
+			return os.NewSyscallError("syncfs", err)
+		}
+		return nil
 	}
 	if err != nil {
 		return err
@@ -103,13 +132,9 @@ func syncDir(path string, f *os.File) error {
 	return err
 }
 
-func syncNameBy(f *os.File) error {
+// nameFollows tells whether the fsync of f has made its name durable.
+func nameFollows(f *os.File) bool {
 	var st unix.Statfs_t
-	if err := unix.Fstatfs(int(f.Fd()), &st); err == nil && nameFollowsFile[int64(st.Type)] {
-		return nil
-	}
-	if err := unix.Syncfs(int(f.Fd())); err != nil {
-		return os.NewSyscallError("syncfs", err)
-	}
-	return nil
+	err := unix.Fstatfs(int(f.Fd()), &st)
+	return err == nil && nameFollowsFile[int64(st.Type)]
 }

@@ -51,7 +51,7 @@ func (s *Spool) Walk(queue string) (*Walker, error) {
 }
 
 func (w *Walker) enter(path string) error {
-	f, err := os.Open(path)
+	f, err := openFile(path, os.O_RDONLY, 0)
 	if err != nil {
 		return err
 	}

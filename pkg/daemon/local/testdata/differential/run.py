@@ -56,7 +56,7 @@ rm -rf /home/missing /var/mail/* /capture/* /out/* ; chmod 2775 /var/mail; chgrp
 MASKS = [
     (r'\b[0-9A-F]{6,12}\b', 'QID'), (r'delay=[\d.]+, delays=[\d./]+', 'delay=T'), (r'\[\d+\]', '[PID]'),
     (r'(Mon|Tue|Wed|Thu|Fri|Sat|Sun),? [^\n]*?(\(UTC\)|20\d\d)', 'DATE'),
-    (r'[\w.+-]+/mail\.example\.com', 'BOUNDARY'), (r'\d{10}\.V[0-9a-f]+I[0-9a-f]+M\d+\.[\w.-]+', 'MAILDIRNAME'),
+    (r'DATE \d\d:\d\d:\d\d \+0000 \(UTC\)', 'DATE'), (r'[\w.+-]+/mail\.example\.com', 'BOUNDARY'), (r'\d{10}\.V[0-9a-f]+I[0-9a-f]+M\d+\.[\w.-]+', 'MAILDIRNAME'),
     (r'/tmp/\d+\.P[\dQ]+\.[\w.-]+', '/tmp/TMPNAME'), (r'QID\.[\w/]+', 'QID'), (r'\b\d{10}\b', 'EPOCH'),
     (r'Message-Id: <[^>]*>', 'Message-Id: <X>'), (r'<\d{14}\.QID@', '<X@'), (r'Date: .*', 'Date: DATE'),
     (r'Arrival-Date: .*', 'Arrival-Date: DATE'), (r'pid=\d+', 'pid=N'),
@@ -89,7 +89,7 @@ def tree():
                 if kind == 'd' and (root == '/home' and d == '/home'): continue
                 line = '%s%o %s:%s %s' % (kind, st.st_mode & 0o7777, name(pwd.getpwuid, st.st_uid), name(grp.getgrgid, st.st_gid), mask(p))
                 body = ''
-                if kind == 'f' and (st.st_size < 20000):
+                if kind == 'f' and st.st_size < 20000 and not p.endswith('.db'):
                     body = ''.join('    | ' + l + '\n' for l in mask(open(p, errors='replace').read()).split('\n')[:-1])
                 elif kind == 'f': body = '    size %d\n' % st.st_size
                 out.append(line + '\n' + body)
@@ -110,7 +110,8 @@ def run(s):
         idle()
     print('##', s['name'])
     lines = open(LOG, errors='replace').read()[pos:].split('\n')
-    lines = [mask(re.sub(r'^.*? postfix/', '', l)) for l in lines if ' postfix/local' in l]
+    lines = [mask(re.sub(r'^.*? postfix/', '', l)) for l in lines if ' postfix/local' in l and 'overriding earlier' not in l]
+    if len(s['mail'][0]['to']) > 1: lines.sort()
     print('\n'.join(lines))
     print(tree())
     print(mask(re.sub(r'(?m)^[0-9A-F]{6}.*\d\d:\d\d:\d\d', 'QUEUED', sh('postqueue -p | grep -v "^-"'))))

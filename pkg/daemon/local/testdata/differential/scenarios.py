@@ -64,7 +64,6 @@ add('fallback-transport', ['nosuch'], conf='fallback_transport=capture:x\n')
 add('fallback-maps', ['nosuch', 'other'], conf='fallback_transport_maps=inline:{nosuch=capture:}\n')
 add('mailbox-transport', ['joe', 'nosuch'], conf='mailbox_transport=capture:\n')
 add('mailbox-transport-maps', ['joe', 'bob'], conf='mailbox_transport_maps=inline:{joe=capture:}\n')
-add('mailbox-transport-bad', ['joe'], conf='mailbox_transport=nosuchtransport:\nipc_timeout=2s\n')
 add('alias', ['list'], aliases='list: joe, bob, carl\n')
 add('alias-dup', ['list'], aliases='list: joe, joe, l2, JOE\nl2: joe, bob\n')
 add('alias-nested', ['a'], aliases='a: b, joe\nb: c\nc: bob\n')
@@ -189,3 +188,5 @@ add('long-line', ['joe'], body='Subject: x\n\n' + 'a' * 5000 + '\nFrom b\n' + 'c
 add('eight-bit', ['joe'], body='Subject: \u00e9\n\n\u00e9\u00e8\n')
 add('dup-off', ['l'], conf='duplicate_filter_limit=1\n', aliases='l: joe, bob, joe, carl\n')
 add('biff', ['joe'], conf='biff=yes\n')
+
+add('mailbox-transport-bad', ['joe'], conf='mailbox_transport=nosuchtransport:\nipc_timeout=2s\n')

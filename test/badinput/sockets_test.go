@@ -1,0 +1,120 @@
+package badinput
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"posthaste/test/world"
+)
+
+// garbage is what is sent to every socket.
+var garbage = []struct {
+	name  string
+	bytes string
+	wait  time.Duration // before the connection is closed
+}{
+	{name: "early close"},
+	{name: "silence", wait: 200 * time.Millisecond},
+	{name: "random bytes", bytes: random(700)},
+	{name: "random text", bytes: "GET / HTTP/1.0\r\n\r\n"},
+	{name: "half a list", bytes: "request\x00rew"},
+	{name: "wrong list", bytes: "bogus\x00value\x00other\x00thing\x00\x00"},
+	{name: "empty list", bytes: "\x00"},
+	{name: "giant attribute", bytes: "request\x00" + strings.Repeat("A", 300000) + "\x00\x00"},
+	{name: "unknown request", bytes: "request\x00nonsense\x00flags\x000\x00\x00"},
+}
+
+func random(n int) string {
+	r := rand.New(rand.NewPCG(1, 2))
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(r.IntN(256))
+	}
+	return string(b)
+}
+
+// lanes are sockets by daemon; those of one lane are tried one after the
+// other, because their log lines cannot be told apart.
+var lanes = map[string][]string{
+	"cleanup":         {"public/cleanup"},
+	"qmgr":            {"public/qmgr"},
+	"pickup":          {"public/pickup"},
+	"showq":           {"public/showq"},
+	"flush":           {"public/flush"},
+	"trivial-rewrite": {"private/rewrite"},
+	"bounce":          {"private/bounce", "private/defer", "private/trace"},
+	"proxymap":        {"private/proxymap", "private/proxywrite"},
+	"anvil":           {"private/anvil"},
+	"smtp":            {"private/smtp"},
+	"lmtp":            {"private/lmtp"},
+	"local":           {"private/local"},
+	"error":           {"private/error", "private/retry"},
+	"discard":         {"private/discard"},
+}
+
+// socketDiffers are the deliberate differences, by "socket: garbage".
+var socketDiffers = map[string]string{}
+
+func socketReasons() map[string]string {
+	m := map[string]string{}
+	for _, sockets := range lanes {
+		for _, s := range sockets {
+			for _, g := range garbage {
+				key := s + ": " + g.name
+				m[key] = socketDiffers[key]
+			}
+		}
+	}
+	return m
+}
+
+func runSockets(w *world.World, o *observation) {
+	var all sync.WaitGroup
+	for daemon, sockets := range lanes {
+		all.Go(func() {
+			for _, socket := range sockets {
+				for _, g := range garbage {
+					mark := len(w.Syslog())
+					answer := poke(w.Path("/var/spool/postfix/"+socket), g.bytes, g.wait)
+					time.Sleep(60 * time.Millisecond)
+					log := logSince(w, mark, func(line string) bool {
+						return strings.Contains(line, "postfix/"+daemon+"[") || strings.Contains(line, "/sbin/"+daemon+" ")
+					})
+					o.put("socket", socket+": "+g.name, fmt.Sprintf("answer: %.300q\nlog:\n%.2000s", answer, log))
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
+// poke sends bytes to a socket and returns what comes back until the other
+// side closes or nothing moves for a while.
+func poke(path, text string, wait time.Duration) string {
+	conn, err := net.DialTimeout("unix", path, 3*time.Second)
+	if err != nil {
+		return "(connect: " + err.Error() + ")"
+	}
+	defer conn.Close()
+	if text == "" {
+		time.Sleep(wait)
+		return "" // what it says by itself is seen in the other cases
+	}
+	conn.SetDeadline(time.Now().Add(2500 * time.Millisecond))
+	go func() {
+		io.WriteString(conn, text)
+		conn.(*net.UnixConn).CloseWrite()
+	}()
+	answer, err := io.ReadAll(conn)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return string(answer) + "(timeout)"
+	}
+	return string(answer)
+}
