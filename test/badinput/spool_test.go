@@ -90,10 +90,8 @@ func runSpool(w *world.World, o *observation) {
 	if r := w.Sh(script.String()); r.Code != 0 || r.Err != "" {
 		o.trouble("spool: %v", r)
 	}
-	w.Sh("postkick public pickup W; postkick public qmgr I; postkick public qmgr A; postkick public qmgr D")
-	w.WaitLog(10*time.Second, "ABC0000010") // the last that pickup complains about
-	w.WaitLog(10*time.Second, "ABC100000A")
-	quiet(w, 400*time.Millisecond, 5*time.Second)
+	w.Run("", "timeout", "20", "sh", "-c", "for r in 'pickup W' 'qmgr I' 'qmgr A' 'qmgr D'; do postkick public $r; done")
+	quiet(w, 1300*time.Millisecond, 10*time.Second) // Debian's sleep a second in a fatal error
 	files := w.Sh(`cd /var/spool/postfix && find maildrop incoming active deferred hold corrupt defer -printf '%p %y %m %n\n'`).Out
 	for _, s := range spooledFiles {
 		base := s.file[strings.LastIndexByte(s.file, '/')+1:]
@@ -108,7 +106,7 @@ func runSpool(w *world.World, o *observation) {
 		o.put("spool", s.name, fmt.Sprintf("files:\n%slog:\n%s", strings.Join(where, ""), distinct(renamed.ReplaceAllString(log, "ID"))))
 	}
 	for _, s := range spoolCommands {
-		r := w.Sh("cd /var/spool/postfix; " + s.script)
+		r := w.Run("", "timeout", "15", "/bin/bash", "-c", "cd /var/spool/postfix; "+s.script)
 		o.put("spool", s.name, fmt.Sprintf("exit %d\n%s%s", r.Code, r.Out, r.Err))
 	}
 	w.Sh(`cd /var/spool/postfix; rm -rf $(find maildrop incoming active deferred hold corrupt defer -mindepth 1 \( -name 'ABC*' -o -name 'foreign*' -o -name 'not-an*' \) )`)

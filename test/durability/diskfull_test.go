@@ -12,8 +12,8 @@ import (
 	"posthaste/test/world"
 )
 
-// crashed finds log records of a program that ended otherwise than it should.
-var crashed = regexp.MustCompile(`(?m)^.*(?:panic:|fatal:|killed by signal|exit status|bad command startup).*$`)
+// crashed finds log records of a daemon that ended otherwise than it should.
+var crashed = regexp.MustCompile(`(?m)^.*(?:panic:|killed by signal|exit status|bad command startup).*$|^.* postfix/(?:smtpd|cleanup|qmgr|pickup|bounce|defer|trace|local|error|retry|flush|showq|master)\[.* fatal:.*$`)
 
 // refusals are the replies that clients got instead of a promise.
 type refusals struct {
@@ -43,7 +43,7 @@ func TestDiskFull(t *testing.T) {
 	}
 	w := world.Test(t, world.Options{Main: []string{
 		"home_mailbox = Maildir/", "defer_transports = smtp", "in_flow_delay = 0", "smtpd_tls_security_level = none",
-		"minimal_backoff_time = 1s", "maximal_backoff_time = 2s", "queue_run_delay = 2s", "message_size_limit = 200000",
+		"minimal_backoff_time = 1s", "maximal_backoff_time = 2s", "queue_run_delay = 2s", "message_size_limit = 0",
 		"local_destination_concurrency_limit = 20",
 	}})
 	mountDisk(t, w)
@@ -62,10 +62,10 @@ func TestDiskFull(t *testing.T) {
 	before := l.count()
 	// To the last block, and now and then room for a little more, so that
 	// each program runs into the wall at each of its steps.
-	for range 30 {
-		w.Sh(`cd /tmp/disk; n=$((n+1)); dd if=/dev/zero of=filler.$RANDOM$RANDOM bs=4k status=none 2>/dev/null; :`)
+	for range 60 {
+		w.Sh(`cd /tmp/disk; dd if=/dev/zero of=filler.$RANDOM$RANDOM bs=4k status=none 2>/dev/null; :`)
 		time.Sleep(150 * time.Millisecond)
-		w.Sh(`cd /tmp/disk; f=$(ls -S filler.* | head -1); truncate -s -$((RANDOM % 30 * 4096)) $f`)
+		w.Sh(`cd /tmp/disk; f=$(ls -S filler.* | head -1); truncate -s -$((RANDOM % 8 * 4096)) $f`)
 		time.Sleep(100 * time.Millisecond)
 	}
 	during := l.count() - before
@@ -75,7 +75,7 @@ func TestDiskFull(t *testing.T) {
 	clients.Wait()
 	after := l.count() - before - during
 
-	settled := settle(w, l)
+	settled := settle(w)
 	home, spool := w.Path("/tmp/disk/home"), w.Path("/tmp/disk/spool")
 	if lost := l.lost(evidence(home, spool)); len(lost) > 0 {
 		t.Errorf("%d of %d promised messages are gone, such as %s", len(lost), l.count(), lost[0])
@@ -134,7 +134,7 @@ func keepSending(w *world.World, l *ledger, refused *refusals, prefix, rcpt stri
 }
 
 // settle flushes the queue until nothing is on its way to a mailbox.
-func settle(w *world.World, l *ledger) bool {
+func settle(w *world.World) bool {
 	for end := time.Now().Add(60 * time.Second); time.Now().Before(end); time.Sleep(500 * time.Millisecond) {
 		w.Run("", "postqueue", "-f")
 		w.Sh(`postqueue -p >/dev/null; sleep 0.5`)

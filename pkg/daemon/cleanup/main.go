@@ -15,6 +15,7 @@ import (
 	"posthaste/pkg/service"
 	"posthaste/pkg/sys/maillog"
 	"posthaste/pkg/table"
+	"posthaste/pkg/table/localdomain"
 )
 
 // Main runs the daemon and returns its exit status.
@@ -42,7 +43,8 @@ func (d *daemon) setup(rt *service.Runtime) (err error) {
 	if d.maps, err = openMaps(env, rt.Config); err != nil {
 		return err
 	}
-	d.isLocal, err = localDomains(env, rt.Config)
+	local, err := localdomain.New(env)
+	d.isLocal = local.Bare
 	return err
 }
 

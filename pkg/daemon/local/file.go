@@ -2,12 +2,12 @@ package local
 
 import (
 	"context"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
 	"posthaste/pkg/message/dsn"
+	"posthaste/pkg/service/mailbox"
 	"posthaste/pkg/sys/cred"
 )
 
@@ -44,23 +44,19 @@ func (t *task) file(ctx context.Context, s state, path string) (done bool) {
 		return t.sent(ctx, &s, "delivers to file: "+path)
 	}
 	err := cred.As(id, func() error {
-		f, err := openLocked(path, nil, locking{set: t.locks, dot: t.dot, lenient: true, warn: t.job.Log.Warn})
+		f, err := mailbox.Open(path, nil, mailbox.Locking{Locks: t.locks, Dot: t.dot, Lenient: true, Warn: t.job.Log.Warn})
 		if err != nil {
 			return err
 		}
-		defer f.release()
-		if f.regular() && f.info.Mode&0o111 != 0 {
+		defer f.Release()
+		if f.Regular() && f.Info.Mode&0o111 != 0 {
 			f.Close()
-			return &statusError{dsn.Status{Code: "5.7.1", Reason: "file is executable"}, nil}
+			return &mailbox.StatusError{Status: dsn.Status{Code: "5.7.1", Reason: "file is executable"}}
 		}
-		if !f.regular() {
+		if !f.Regular() {
 			_ = f.SetWriteDeadline(time.Now().Add(t.timeLimit)) // a pipe nobody reads
 		}
-		err = t.append(f, &s)
-		if err == nil && f.created {
-			err = syncDir(filepath.Dir(path))
-		}
-		return err
+		return t.append(f, &s)
 	})
 	if err != nil {
 		return t.fileFailed(ctx, &s, err, "cannot append message to file "+path+": ", t.ownerBounced)

@@ -22,6 +22,7 @@ import (
 	"posthaste/pkg/ipc/rewrite"
 	"posthaste/pkg/service"
 	"posthaste/pkg/service/agent"
+	"posthaste/pkg/service/mailbox"
 	"posthaste/pkg/sys/cred"
 	"posthaste/pkg/table"
 )
@@ -33,7 +34,7 @@ func Main(args []string) int {
 }
 
 func newDaemon(environ []string) *daemon {
-	return &daemon{environ: environ, lookup: cred.Lookup, lookupID: cred.LookupID, maildirs: new(sequence)}
+	return &daemon{environ: environ, lookup: cred.Lookup, lookupID: cred.LookupID, maildirs: new(mailbox.Maildirs)}
 }
 
 func (d *daemon) agent() agent.Agent {
@@ -61,7 +62,7 @@ type daemon struct {
 
 	lookup   func(name string) (cred.Identity, error)
 	lookupID func(uid int) (cred.Identity, error)
-	maildirs *sequence
+	maildirs *mailbox.Maildirs
 
 	aliases           *table.Maps
 	mailboxTransports *table.Maps
@@ -77,7 +78,7 @@ func (d *daemon) setup(rt *service.Runtime) error {
 	}
 	d.service, d.root, d.self = rt.ServiceName, rt.Root, rt.Owner
 	d.rewrite = rewrite.New(rewrite.FromConfig(rt.Config, rt.Log))
-	if err := limitFiles(d.mailboxSizeLimit); err != nil {
+	if err := mailbox.LimitFiles(rt.Config, "mailbox_size_limit"); err != nil {
 		return err
 	}
 	d.aliases, err = open(rt, "alias_maps", aliasFlags)
@@ -126,7 +127,7 @@ func (d *daemon) tableChanged() (string, bool) {
 
 // deliver handles the recipients of a request one after the other.
 func (d *daemon) deliver(ctx context.Context, j *agent.Job) error {
-	loops, err := deliveredTo(j, d.utf8)
+	loops, err := mailbox.FindLoops(j, d.utf8)
 	if err != nil {
 		return err
 	}

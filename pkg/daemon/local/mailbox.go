@@ -2,13 +2,12 @@ package local
 
 import (
 	"context"
-	"errors"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 
 	"posthaste/pkg/message/dsn"
+	"posthaste/pkg/service/mailbox"
 	"posthaste/pkg/sys/cred"
 	"posthaste/pkg/table"
 )
@@ -87,24 +86,22 @@ func (t *task) mbox(ctx context.Context, s state, id cred.Identity) (done bool) 
 	asOpener, newOwner := t.mailboxRights(id)
 	offset := int64(0)
 	err := cred.As(asOpener, func() error {
-		f, err := openLocked(path, newOwner, locking{set: t.locks, dot: t.dot, warn: t.job.Log.Warn})
+		f, err := mailbox.Open(path, newOwner, mailbox.Locking{Locks: t.locks, Dot: t.dot, Warn: t.job.Log.Warn})
 		if err != nil {
 			return err
 		}
-		defer f.release()
+		defer f.Release()
 		if err := t.fit(f, path, id); err != nil {
 			f.Close()
 			return err
 		}
-		offset = f.info.Size
+		offset = f.Info.Size
 		// The user's quota, not the opener's, is what counts.
-		err = t.asUser(id, asOpener, func() error {
-			return t.append(f, &s)
-		})
-		if err == nil && f.created {
-			err = syncDir(filepath.Dir(path))
+		err = t.asUser(id, asOpener, func() error { return f.Append(t.job, t.mboxFormat(&s)) })
+		if err != nil {
+			return err
 		}
-		return err
+		return f.SyncName()
 	})
 	if err != nil {
 		return t.fileFailed(ctx, &s, err, "cannot update mailbox "+path+" for user "+s.user+". ", t.failedStatus)
@@ -141,55 +138,51 @@ func (t *task) mailboxRights(id cred.Identity) (opener cred.Identity, newOwner *
 }
 
 // fit says what is wrong with the file that we found where a mailbox should be.
-func (t *task) fit(f *openFile, path string, id cred.Identity) error {
+func (t *task) fit(f *mailbox.File, path string, id cred.Identity) error {
 	switch {
-	case !f.regular():
-		return &statusError{dsn.Status{Code: "5.2.0", Reason: "destination " + path + " is not a regular file"}, nil}
-	case t.strictOwner && int(f.info.Uid) != id.UID:
+	case !f.Regular():
+		return &mailbox.StatusError{Status: dsn.Status{Code: "5.2.0", Reason: "destination " + path + " is not a regular file"}}
+	case t.strictOwner && int(f.Info.Uid) != id.UID:
 		t.job.Log.Warn("specify \"strict_mailbox_ownership = no\" to ignore mailbox ownership mismatch")
-		return &statusError{dsn.Status{Code: "4.2.0", Reason: "destination " + path + " is not owned by recipient"}, nil}
+		return &mailbox.StatusError{Status: dsn.Status{Code: "4.2.0", Reason: "destination " + path + " is not owned by recipient"}}
 	}
 	return nil
 }
 
-// append writes the message to the end of the open file and closes it. It is on
-// stable storage then; after an error the file is as long as before.
-func (t *task) append(f *openFile, s *state) error {
-	err := t.copyTo(f.File, s, style{from: true, escape: true, blank: true, delivered: t.prependHeader["file"]})
-	if f.regular() {
-		if err == nil {
-			if e := f.Sync(); e != nil {
-				err = writeFailed(e)
-			}
-		}
-		if err != nil {
-			if e := f.Truncate(f.info.Size); e != nil {
-				t.job.Log.Warn("%s: truncate: %s", f.Name(), text(e))
-			}
-		}
+// append writes the message to the end of the open file and closes it.
+func (t *task) append(f *mailbox.File, s *state) error {
+	if err := f.Append(t.job, t.mboxFormat(s)); err != nil {
+		return err
 	}
-	if e := f.Close(); err == nil && e != nil {
-		err = writeFailed(e)
+	return f.SyncName()
+}
+
+// format is what all our destinations have around the content (delivery.md §1.5).
+func (t *task) format(s *state, delivered bool) mailbox.Format {
+	f := mailbox.Format{Sender: s.message.Sender, ReturnPath: true}
+	if t.keepOriginal {
+		f.OriginalTo = s.rcpt.Original
 	}
-	return err
+	if delivered {
+		f.Delivered = s.delivered
+	}
+	return f
+}
+
+func (t *task) mboxFormat(s *state) mailbox.Format {
+	f := t.format(s, t.prependHeader["file"])
+	f.From, f.Escape, f.Blank = true, true, true
+	return f
 }
 
 // fileFailed reports what kept us from writing to a file.
 func (t *task) fileFailed(ctx context.Context, s *state, err error, prefix string,
 	report func(context.Context, *state, dsn.Status) bool) (done bool) {
-	if err == errCorrupt {
+	if err == mailbox.ErrCorrupt {
 		t.corrupt = true
 		return false
 	}
-	var known *statusError
-	st := dsn.Status{Code: fileStatus(err, "5.2.0"), Reason: text(err)}
-	if errors.As(err, &known) {
-		st = known.status
-	}
-	var open *openError
-	if errors.As(err, &open) {
-		st.Reason = open.text
-	}
+	st := mailbox.Failure(err, "5.2.0")
 	st.Reason = prefix + st.Reason
 	return report(ctx, s, st)
 }

@@ -8,6 +8,7 @@ import (
 
 	"posthaste/pkg/ipc/cleanup"
 	"posthaste/pkg/message/header"
+	"posthaste/pkg/service/mailbox"
 	"posthaste/pkg/spool/record"
 )
 
@@ -130,11 +131,11 @@ func (t *task) finishForwards(ctx context.Context, top state, send bool) (done b
 
 func (t *task) sendForward(ctx context.Context, top state, f *forward) (done bool) {
 	if err := t.forwardContent(f); err != nil {
-		if err == errCorrupt {
+		if err == mailbox.ErrCorrupt {
 			t.corrupt = true
 			return false
 		}
-		var unread *statusError
+		var unread *mailbox.StatusError
 		if errors.As(err, &unread) {
 			t.job.Log.Warn("%s: %v", t.job.ID, err)
 			return false
@@ -174,18 +175,15 @@ func (t *task) forwardContent(f *forward) error {
 	}
 	r, err := t.job.Content()
 	if err != nil {
-		return readFailed(err)
+		return mailbox.ReadFailed(err)
 	}
 	for {
-		kind, data, err := r.Next()
+		kind, data, err := mailbox.NextRecord(t.job, r)
 		if err != nil {
-			return t.noteCorrupt(readFailed(err), "%v", err)
+			return err
 		}
 		if kind == record.TypeExtracted {
 			break
-		}
-		if kind != record.TypeNormal && kind != record.TypeContinued {
-			return t.noteCorrupt(errCorrupt, "bad record type: %d in message content", kind)
 		}
 		if err := f.session.Rec(kind, data); err != nil {
 			return err

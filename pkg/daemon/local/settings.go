@@ -1,16 +1,13 @@
 package local
 
 import (
-	"errors"
-	"fmt"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"posthaste/pkg/conf"
 	"posthaste/pkg/ipc/cleanup"
 	"posthaste/pkg/message/address"
+	"posthaste/pkg/service/mailbox"
 	"posthaste/pkg/sys/cred"
 	"posthaste/pkg/sys/filelock"
 )
@@ -43,9 +40,8 @@ type settings struct {
 	homeMailbox       string
 	spoolDir          string // mail_spool_directory
 	strictOwner       bool   // strict_mailbox_ownership
-	mailboxSizeLimit  int64  // bytes; 0 is none
 	biff              bool
-	locks             lockSet
+	locks             mailbox.Locks
 	dot               filelock.DotOptions
 
 	commandShell  string
@@ -90,10 +86,8 @@ func readSettings(c *conf.Config) (settings, error) {
 		homeMailbox:       c.String("home_mailbox"),
 		spoolDir:          c.String("mail_spool_directory"),
 		strictOwner:       c.Bool("strict_mailbox_ownership"),
-		mailboxSizeLimit:  c.Int64("mailbox_size_limit"),
 		biff:              c.Bool("biff"),
-		dot: filelock.DotOptions{Attempts: c.Int("deliver_lock_attempts"), Delay: c.Duration("deliver_lock_delay"),
-			Stale: c.Duration("stale_lock_time")},
+		dot:               mailbox.ReadDotOptions(c),
 
 		commandShell:  c.String("local_command_shell"),
 		commandFilter: c.String("command_expansion_filter"),
@@ -108,26 +102,9 @@ func readSettings(c *conf.Config) (settings, error) {
 		forwardFlags: cleanup.FlagBounce | cleanup.FlagMap,
 		utf8:         c.Bool("smtputf8_enable"),
 	}
-	for _, name := range c.List("mailbox_delivery_lock") {
-		style, known := lockNames[name]
-		if !known {
-			return s, fmt.Errorf("unknown mailbox_delivery_lock value \"%s\" in \"%s\"", name, c.String("mailbox_delivery_lock"))
-		}
-		s.locks |= style
-	}
-	return s, s.checkLimit(c.Int64("message_size_limit"))
-}
-
-func (s *settings) checkLimit(message int64) error {
-	switch {
-	case s.mailboxSizeLimit == 0:
-		return nil
-	case message == 0:
-		return errors.New("main.cf configuration error: mailbox_size_limit is limited but message_size_limit is unlimited")
-	case s.mailboxSizeLimit < message:
-		return errors.New("main.cf configuration error: mailbox_size_limit is smaller than message_size_limit")
-	}
-	return nil
+	var err error
+	s.locks, err = mailbox.ReadLocks(c, "mailbox_delivery_lock")
+	return s, err
 }
 
 func set(c *conf.Config, name string) map[string]bool {
@@ -136,25 +113,6 @@ func set(c *conf.Config, name string) map[string]bool {
 		m[strings.ToLower(w)] = true
 	}
 	return m
-}
-
-// limitFiles bounds every file that we and our commands write (delivery.md §1.4).
-func limitFiles(size int64) error {
-	if size == 0 {
-		return nil
-	}
-	var r unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &r); err != nil {
-		return fmt.Errorf("getrlimit: %w", err)
-	}
-	if r.Max != unix.RLIM_INFINITY && uint64(size) > r.Max {
-		size = int64(r.Max)
-	}
-	r.Cur = uint64(size)
-	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &r); err != nil {
-		return fmt.Errorf("setrlimit: %w", err)
-	}
-	return nil
 }
 
 // privileges is who delivers what nobody in particular owns.

@@ -8,9 +8,9 @@ import (
 
 	"posthaste/pkg/ipc/bounce"
 	"posthaste/pkg/ipc/deliver"
-	"posthaste/pkg/message/address"
 	"posthaste/pkg/message/dsn"
 	"posthaste/pkg/service/agent"
+	"posthaste/pkg/service/mailbox"
 	"posthaste/pkg/sys/cred"
 	"posthaste/pkg/sys/maillog"
 	"posthaste/pkg/table"
@@ -27,7 +27,7 @@ const maxLists = 5000
 type task struct {
 	*daemon
 	job      *agent.Job
-	loops    map[string]bool // Delivered-To of the message
+	loops    mailbox.Loops
 	seen     map[string]bool
 	forwards []*forward
 
@@ -97,7 +97,7 @@ func (t *task) recipient(ctx context.Context, s state) (done bool) {
 		t.job.Log.Warn("recipient nesting limit exceeded for %s", s.rcpt.Address)
 		return t.ownerBounced(ctx, &s, dsn.Status{Code: "5.4.6", Reason: "recipient nesting limit exceeded"})
 	}
-	if t.loops[t.fold(address.Quote(s.rcpt.Address))] {
+	if t.loops.Has(s.rcpt.Address) {
 		t.parse(&s)
 		return t.ownerBounced(ctx, &s, dsn.Status{Code: "5.4.6", Reason: "mail forwarding loop for " + s.rcpt.Address})
 	}

@@ -125,6 +125,9 @@ func (m *manager) lateNotices(msg *message) {
 	expired := !now.Before(env.Created.Add(m.lifetime(env.Sender)))
 	switch {
 	case msg.expire || expired:
+		if !m.logUnlogged(msg) {
+			return // at the next attempt
+		}
 		word := "expired"
 		if msg.expire {
 			word = "force-expired"

@@ -139,6 +139,7 @@ func (m *manager) run(ctx context.Context) error {
 		case <-timer.C:
 		case <-again.C:
 			m.deferred.request(scanFlags{})
+			go m.findStrays()
 		case <-ctx.Done():
 			return ctx.Err()
 		}

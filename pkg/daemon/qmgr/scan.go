@@ -100,7 +100,7 @@ func (s *scanner) scan(ctx context.Context) {
 			continue
 		}
 		info, ok := s.m.spool.Ready(s.queue, id)
-		if !ok || !s.now().all && info.ModTime().After(time.Now().Add(time.Second)) {
+		if !ok || !s.now().all && !s.m.due(info.ModTime()) {
 			continue
 		}
 		select {
@@ -109,6 +109,43 @@ func (s *scanner) scan(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// due tells whether the time of a file in incoming or deferred has come. We never put
+// it off for longer than maximal_backoff_time: a time further away is from before the
+// clock was set.
+func (m *manager) due(at time.Time) bool {
+	wait := time.Until(at)
+	return wait <= time.Second || wait > max(m.maximalBackoff, m.minimalBackoff, lockedDelay)+clockSlack
+}
+
+// findStrays looks for files in the active queue that nobody works on: one that could
+// not be moved elsewhere, because the disk was full for instance, would stay there
+// until the next start.
+func (m *manager) findStrays() {
+	var ids []string
+	for id, err := range m.spool.Scan(queue.Active) {
+		if err == nil {
+			ids = append(ids, id)
+		}
+	}
+	m.post(func() {
+		found := false
+		for _, id := range ids {
+			if m.ids[id] {
+				continue
+			}
+			switch err := m.spool.Move(queue.Active, queue.Incoming, id); {
+			case err == nil:
+				found = true
+			case !errors.Is(err, fs.ErrNotExist):
+				m.log.Warn("%s: rename from %s to %s: %v", id, queue.Active, queue.Incoming, maillog.Errno(err))
+			}
+		}
+		if found {
+			m.incoming.request(scanFlags{})
+		}
+	})
 }
 
 // trigger acts on the request bytes of public/qmgr (spec §4.1).

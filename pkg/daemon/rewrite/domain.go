@@ -1,49 +1,11 @@
 package rewrite
 
 import (
-	"context"
 	"net/netip"
 	"strings"
 
 	"golang.org/x/net/idna"
-
-	"posthaste/pkg/table"
 )
-
-// localDomains answers whether mail for a domain is for this machine (spec §3.2).
-type localDomains struct {
-	destinations *table.MatchList // mydestination
-	own          map[netip.Addr]bool
-}
-
-func (l *localDomains) match(ctx context.Context, domain string) (bool, error) {
-	domain = strings.TrimSuffix(domain, ".")
-	if domain == "" || strings.HasSuffix(domain, ".") {
-		return false, nil
-	}
-	if ok, err := l.destinations.Match(ctx, domain); ok || err != nil {
-		return ok, err
-	}
-	addr, ok := parseLiteral(domain)
-	return ok && l.own[addr], nil
-}
-
-// parseLiteral reads "[1.2.3.4]" and "[IPv6:::1]".
-func parseLiteral(domain string) (netip.Addr, bool) {
-	text, ok := strings.CutPrefix(domain, "[")
-	if !ok {
-		return netip.Addr{}, false
-	}
-	if text, ok = strings.CutSuffix(text, "]"); !ok {
-		return netip.Addr{}, false
-	}
-	six := len(text) > 5 && strings.EqualFold(text[:5], "IPv6:")
-	if six {
-		text = text[5:]
-	}
-	addr, err := netip.ParseAddr(text)
-	return addr, err == nil && addr.Is6() == six && addr.Zone() == ""
-}
 
 // maxHostName and maxLabel are the limits of RFC 1035 §2.3.4.
 const (

@@ -2,6 +2,7 @@ package rewrite
 
 import (
 	"context"
+	"posthaste/pkg/table/localdomain"
 	"strings"
 	"unicode/utf8"
 
@@ -71,7 +72,7 @@ func (r *Resolver) strip(ctx context.Context, addr string) stripped {
 		if at := last(l, '@'); at >= 0 {
 			domain := text(l[at+1:])
 			if domain != "" {
-				local, err := r.local.match(ctx, domain)
+				local, err := r.local.Match(ctx, domain)
 				if err != nil {
 					return stripped{fail: true}
 				}
@@ -133,7 +134,7 @@ func (r *Resolver) checkDomain(ctx context.Context, a *stripped) bool {
 		return false
 	}
 	if a.domain[0] == '[' {
-		_, ok := parseLiteral(a.domain)
+		_, ok := localdomain.ParseLiteral(a.domain)
 		return ok
 	}
 	if r.utf8 && !utf8.ValidString(a.recipient) {
@@ -149,7 +150,7 @@ func (r *Resolver) checkDomain(ctx context.Context, a *stripped) bool {
 	a.recipient = strings.TrimSuffix(a.recipient, a.domain) + bracketed
 	a.domain = bracketed
 	if !a.local {
-		local, err := r.local.match(ctx, bracketed)
+		local, err := r.local.Match(ctx, bracketed)
 		a.local, a.fail = local, err != nil
 	}
 	return true

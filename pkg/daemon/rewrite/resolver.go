@@ -3,14 +3,12 @@ package rewrite
 import (
 	"context"
 	"errors"
-	"net"
-	"net/netip"
-	"time"
 
 	"posthaste/pkg/conf"
 	"posthaste/pkg/ipc/rewrite"
 	"posthaste/pkg/sys/maillog"
 	"posthaste/pkg/table"
+	"posthaste/pkg/table/localdomain"
 )
 
 // Resolver has everything that rewriting and resolving need. It is immutable and
@@ -19,7 +17,7 @@ type Resolver struct {
 	log      *maillog.Logger
 	syntax   Syntax
 	contexts map[string]Context
-	local    *localDomains
+	local    *localdomain.Set
 
 	aliasDomains, mailboxDomains, relayDomains *table.MatchList
 	relocated                                  *table.Maps
@@ -80,7 +78,9 @@ func NewResolver(c *conf.Config, log *maillog.Logger) (*Resolver, error) {
 		err = errors.Join(err, e)
 		return m
 	}
-	r.local = &localDomains{destinations: list("mydestination", table.MatchString), own: ownAddresses(c, log)}
+	var e error
+	r.local, e = localdomain.New(env)
+	err = errors.Join(err, e)
 	r.aliasDomains = list("virtual_alias_domains", table.MatchString)
 	r.mailboxDomains = list("virtual_mailbox_domains", table.MatchString)
 	r.relayDomains = list("relay_domains", table.MatchDomain)
@@ -104,7 +104,7 @@ func NewResolver(c *conf.Config, log *maillog.Logger) (*Resolver, error) {
 	}
 	r.keys = table.AddressOptions{
 		Form: table.FormExternalFirst, Delimiters: c.String("recipient_delimiter"), DoubleBounce: c.String("double_bounce_sender"),
-		OwnerRequest: c.Bool("owner_request_special"), IsLocal: r.isLocal,
+		OwnerRequest: c.Bool("owner_request_special"), IsLocal: r.local.Bare,
 	}
 	r.transportKeys = r.keys
 	r.transportKeys.Strategy = table.AddrTransport
@@ -112,54 +112,12 @@ func NewResolver(c *conf.Config, log *maillog.Logger) (*Resolver, error) {
 	return r, nil
 }
 
-// isLocal is the test of lookup keys that have no domain (spec §2.6).
-func (r *Resolver) isLocal(ctx context.Context, domain string) (bool, error) {
-	if table.Fold(domain, true) == table.Fold(r.contexts[rewrite.Local].Origin, true) {
-		return true, nil
-	}
-	return r.local.match(ctx, domain)
-}
-
-// lookupTime bounds the look-up of one name in proxy_interfaces.
-const lookupTime = 10 * time.Second
-
-// ownAddresses are those of inet_interfaces and proxy_interfaces.
-func ownAddresses(c *conf.Config, log *maillog.Logger) map[netip.Addr]bool {
-	own := make(map[netip.Addr]bool)
-	for _, p := range c.Addresses() {
-		own[p.Addr().Unmap().WithZone("")] = true
-	}
-	for _, word := range c.List("proxy_interfaces") {
-		if a, err := netip.ParseAddr(trimBrackets(word)); err == nil {
-			own[a] = true
-			continue
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), lookupTime)
-		found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", word)
-		cancel()
-		if err != nil {
-			log.Warn("proxy_interfaces: host not found: %s", word)
-		}
-		for _, a := range found {
-			own[a.Unmap()] = true
-		}
-	}
-	return own
-}
-
-func trimBrackets(s string) string {
-	if len(s) > 1 && s[0] == '[' && s[len(s)-1] == ']' {
-		return s[1 : len(s)-1]
-	}
-	return s
-}
-
 // legacy mentions that an old default completes a domain.
 func (r *Resolver) legacy(host, domain string) {
 	hint := ""
 	if table.Fold(host, false) == "localhost" {
 		ctx := context.Background()
-		if ok, err := r.local.match(ctx, host); ok || err != nil {
+		if ok, err := r.local.Match(ctx, host); ok || err != nil {
 			return
 		}
 		for _, l := range []*table.MatchList{r.aliasDomains, r.mailboxDomains, r.relayDomains} {
@@ -188,7 +146,7 @@ func (r *Resolver) Rewrite(rule, addr string) (result string, ok bool) {
 
 // Changed gives the name of a table that has changed since it was opened.
 func (r *Resolver) Changed() (string, bool) {
-	changed := []func() (string, bool){r.local.destinations.Changed, r.aliasDomains.Changed, r.mailboxDomains.Changed, r.relayDomains.Changed, r.relocated.Changed}
+	changed := []func() (string, bool){r.local.Changed, r.aliasDomains.Changed, r.mailboxDomains.Changed, r.relayDomains.Changed, r.relocated.Changed}
 	for _, to := range []*route{&r.normal, &r.probe} {
 		changed = append(changed, to.senderRelayhost.Changed, to.senderTransport.Changed, to.transport.Changed)
 	}

@@ -2,6 +2,7 @@ package smtp
 
 import (
 	"errors"
+	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -65,7 +66,7 @@ type transfer struct {
 	lost       bool // the connection broke
 	probe      bool
 	timeouts   [cmdQuit + 1]time.Duration
-	early      bool // the reply to come may be one before the end of content
+	early      bool // the replies to come are from before the end of content
 	downgrade  bool // 8-bit content becomes quoted-printable
 }
 
@@ -182,6 +183,9 @@ func (x *transfer) sync() bool {
 			return true
 		}
 		rep, err := x.s.reply(x.timeouts[p.kind])
+		if err == nil && x.early && rep.Class() == 2 {
+			err = io.ErrUnexpectedEOF // it cannot mean a message that it has not got
+		}
 		if err != nil {
 			phase := phases[p.kind]
 			if x.early && p.kind == cmdDot {
@@ -190,7 +194,6 @@ func (x *transfer) sync() bool {
 			x.broken(err, phase, p.kind)
 			return false
 		}
-		x.early = false
 		x.waiting = x.waiting[1:]
 		replyActions[p.kind](x, p, rep)
 	}

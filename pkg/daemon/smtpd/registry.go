@@ -143,7 +143,7 @@ func permitMyNetworks(e evaluation) verdict {
 }
 
 func permitInterfaces(e evaluation) verdict {
-	if a, err := netip.ParseAddr(e.peer.addr); err == nil && e.srv.local.isOwn(a) {
+	if a, err := netip.ParseAddr(e.peer.addr); err == nil && e.srv.local.Owns(a) {
 		return accept
 	}
 	return dunno

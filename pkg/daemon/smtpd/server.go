@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,6 +16,7 @@ import (
 	"posthaste/pkg/ipc/rewrite"
 	"posthaste/pkg/sys/maillog"
 	"posthaste/pkg/table"
+	"posthaste/pkg/table/localdomain"
 	"posthaste/pkg/wire/dns"
 )
 
@@ -45,7 +45,7 @@ type Server struct {
 	forbiddenWords map[string]bool
 	lists          lists
 	maps           maps
-	local          localDomains
+	local          *localdomain.Set
 	policy         map[*listKind][]element
 	trialRelay     []element
 	runtime        *compiler // for right-hand sides of access tables
@@ -167,7 +167,6 @@ func (srv *Server) openLists() error {
 		{&srv.lists.noop, "smtpd_noop_commands", words},
 		{&srv.lists.forbidden, "smtpd_forbidden_commands", words},
 		{&srv.lists.permitLog, "smtpd_log_access_permit_actions", words},
-		{&srv.local.mydest, "mydestination", words},
 	} {
 		text := c.String(l.param)
 		if strings.TrimSpace(text) == "" {
@@ -185,13 +184,9 @@ func (srv *Server) openLists() error {
 			srv.forbiddenWords[strings.ToUpper(w)] = true
 		}
 	}
-	srv.local.origin = c.String("myorigin")
-	lookup := func(host string) []netip.Addr {
-		list, _ := srv.native.Addrs(context.Background(), host, true, true)
-		return list
-	}
-	srv.local.addresses = ownAddresses(context.Background(), lookup, append(c.List("inet_interfaces"), c.List("proxy_interfaces")...))
-	return nil
+	var err error
+	srv.local, err = localdomain.New(srv.env)
+	return err
 }
 
 // closePolicy leaves all tables empty.

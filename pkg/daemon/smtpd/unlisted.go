@@ -2,8 +2,6 @@ package smtpd
 
 import (
 	"context"
-	"net"
-	"net/netip"
 	"strings"
 
 	"posthaste/pkg/ipc/rewrite"
@@ -121,7 +119,7 @@ func (srv *Server) findRecipient(ctx context.Context, m *table.Maps, addr string
 	}
 	value, _, found, err := m.FindAddress(ctx, addr, table.AddressOptions{
 		Form: table.FormExternalFirst, Delimiters: srv.set.recipientDelim, DoubleBounce: srv.set.doubleBounce,
-		OwnerRequest: srv.ownerRequest, IsLocal: srv.local.isLocal,
+		OwnerRequest: srv.ownerRequest, IsLocal: srv.local.Bare,
 	})
 	return value, found, err
 }
@@ -134,64 +132,4 @@ func (srv *Server) resolveInternal(ctx context.Context, sender, addr string) (re
 		return rewrite.Reply{}, err
 	}
 	return srv.rewrite.Resolve(ctx, sender, address.Unquote(external))
-}
-
-// localDomains knows which domains and addresses are this machine's.
-type localDomains struct {
-	origin    string
-	mydest    matcher
-	addresses map[netip.Addr]bool
-}
-
-func (l *localDomains) isOwn(a netip.Addr) bool { return l.addresses[a.Unmap().WithZone("")] }
-
-// isLocal reports whether mail for the domain is delivered by name alone.
-func (l *localDomains) isLocal(ctx context.Context, domain string) (bool, error) {
-	domain = strings.TrimSuffix(domain, ".")
-	if strings.EqualFold(domain, l.origin) {
-		return true, nil
-	}
-	if yes, err := l.mydest.match(ctx, domain); yes || err != nil {
-		return yes, err
-	}
-	if strings.HasPrefix(domain, "[") && strings.HasSuffix(domain, "]") {
-		text := domain[1 : len(domain)-1]
-		if len(text) > 5 && strings.EqualFold(text[:5], "ipv6:") {
-			text = text[5:]
-		}
-		if a, err := netip.ParseAddr(text); err == nil {
-			return l.isOwn(a), nil
-		}
-	}
-	return false, nil
-}
-
-// ownAddresses are the addresses in inet_interfaces and proxy_interfaces;
-// "all" means those of all network interfaces.
-func ownAddresses(ctx context.Context, lookup func(host string) []netip.Addr, names []string) map[netip.Addr]bool {
-	own := map[netip.Addr]bool{}
-	for _, name := range names {
-		switch strings.ToLower(name) {
-		case "all":
-			list, _ := net.InterfaceAddrs()
-			for _, a := range list {
-				if p, err := netip.ParsePrefix(a.String()); err == nil {
-					own[p.Addr().Unmap().WithZone("")] = true
-				}
-			}
-		case "loopback-only":
-			own[netip.AddrFrom4([4]byte{127, 0, 0, 1})] = true
-			own[netip.IPv6Loopback()] = true
-		default:
-			text := strings.Trim(name, "[]")
-			if a, err := netip.ParseAddr(text); err == nil {
-				own[a.Unmap()] = true
-				continue
-			}
-			for _, a := range lookup(text) {
-				own[a.Unmap()] = true
-			}
-		}
-	}
-	return own
 }

@@ -207,7 +207,13 @@ func (s *Spool) Rename(from, to string) error { return s.renameBy(s.fs.Rename, f
 
 func (s *Spool) renameBy(rename func(from, to string) error, from, to string) error {
 	err := s.saneRename(rename, from, to)
-	if err == nil || s.MakeDirs(to) != nil {
+	if err == nil {
+		return nil
+	}
+	if failed := s.MakeDirs(to); failed != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return failed // no room for the directory does not mean that there is no file
+		}
 		return err
 	}
 	return s.saneRename(rename, from, to)
