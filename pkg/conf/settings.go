@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -82,7 +83,8 @@ func ParseSettings(r io.Reader, name string, warn func(format string, a ...any))
 		if err != nil {
 			return nil, fmt.Errorf("read %s: %s", name, Reason(err))
 		}
-		key, value, err := SplitNameValue(line.Text)
+		text, _, _ := strings.Cut(line.Text, "\x00") // a NUL ends the line for 3.7.11, too
+		key, value, err := SplitNameValue(text)
 		if err != nil {
 			return nil, fmt.Errorf("%s, line %d: %w", name, line.First, err)
 		}

@@ -84,7 +84,7 @@ func Run(s Service, argv []string, env []string) int {
 		p.log.Fatal("chdir(\"%s\"): %v", queueDir, maillog.Errno(cause(err)))
 	}
 	lock := p.openLock()
-	p.rt.Queue = queue.Open(".", p.rt.Config)
+	p.rt.Queue = queue.Open(".", p.rt.Config).WithLog(p.log)
 	if s.Setup != nil {
 		p.must(s.Setup(p.rt))
 	}

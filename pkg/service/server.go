@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -477,9 +478,19 @@ func (v *server) client(ctx context.Context, conn *Conn, fd int, peer unix.Socka
 			v.log.Fatal("%v", err)
 		}
 	}
-	if err := v.s.Serve(ctx, conn); err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
+	if err := v.s.Serve(ctx, conn); err != nil && !clientGone(err) {
 		v.log.Warn("%v", err)
 	}
+}
+
+// clientGone tells a client that went away, which is no news, from trouble.
+func clientGone(err error) bool {
+	for _, gone := range []error{io.EOF, net.ErrClosed, syscall.EPIPE, syscall.ECONNRESET} {
+		if errors.Is(err, gone) {
+			return true
+		}
+	}
+	return false
 }
 
 // trigger reads one message of requests.

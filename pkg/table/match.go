@@ -128,8 +128,9 @@ func (l *MatchList) parseFile(path string, negate bool, depth int) error {
 			return err
 		}
 		l.env.Log.Error("%s", err)
-		h := &handle{env: l.env, spec: "fail:" + path, typ: "fail", name: path}
-		h.b = &unavailable{log: l.env.Log, spec: "fail:" + path, reason: err}
+		spec := "non-existent:" + path
+		h := &handle{env: l.env, spec: spec, typ: "non-existent", name: path}
+		h.b = &unavailable{log: l.env.Log, spec: spec, reason: err}
 		l.patterns = append(l.patterns, pattern{negate: negate, table: h})
 		return nil
 	}

@@ -131,12 +131,12 @@ func (p *ruleParser) rule(text string) error {
 }
 
 func (p *ruleParser) endif(rest string) error {
-	if rest != "" {
-		p.warn("ignoring extra text after ENDIF")
-	}
 	i, ok := p.open.close()
 	if !ok {
 		return errors.New("ignoring ENDIF without matching IF")
+	}
+	if rest != "" {
+		p.warn("ignoring extra text after ENDIF")
 	}
 	p.t.rules = append(p.t.rules, regexRule{block: block{kind: endifRule, line: p.line}})
 	p.t.rules[i].end = len(p.t.rules)

@@ -131,8 +131,8 @@ func TestMatchListTrouble(t *testing.T) {
 warning: mynetworks: non-null host address bits in "10.0.0.1/8", perhaps you should use "10.0.0.0/8" instead
 warning: relay_domains: fail:x: table lookup problem
 error: open file /no/such/file: No such file or directory
-warning: fail:/no/such/file is unavailable. open file /no/such/file: No such file or directory
-warning: relay_domains: fail:/no/such/file: table lookup problem`
+warning: non-existent:/no/such/file is unavailable. open file /no/such/file: No such file or directory
+warning: relay_domains: non-existent:/no/such/file: table lookup problem`
 	if got := strings.Join(log.Lines(), "\n"); got != want {
 		t.Errorf("logged\n%s\nwant\n%s", got, want)
 	}

@@ -52,6 +52,9 @@ var masks = []struct {
 	{regexp.MustCompile(`(?m)^\w{3} [ \d]\d \d\d:\d\d:\d\d `), ""}, // syslog's time
 	{regexp.MustCompile(`\[\d+\]: `), "[N]: "},
 	{regexp.MustCompile(`\bpid \d+`), "pid N"},
+	{regexp.MustCompile(`queue_id\\x00[0-9A-F]+`), `queue_id\x00ID`},
+	{regexp.MustCompile(`time\\x00\d+`), `time\x00N`},
+	{regexp.MustCompile(`waiting\d`), `waitingN`},
 	{regexp.MustCompile(`\bprocess id \d+`), "process id N"},
 	{regexp.MustCompile(`\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d`), "TIME"},
 	{regexp.MustCompile(`\b[0-9A-F]{9,12}\b`), "ID"},

@@ -19,7 +19,7 @@ type spooled struct {
 }
 
 // good is a complete maildrop file for alice, as a shell command.
-const good = `printf 'T\02117000000001 000000S\003bobR\005aliceM\000N\002okX\000E\000' >"$f"; chown bob:postdrop "$f"; chmod 744 "$f"`
+const good = `printf 'T\02217000000001 000000S\003bobR\005aliceM\000N\002okX\000E\000' >"$f"; chown bob:postdrop "$f"; chmod 744 "$f"`
 
 var spooledFiles = []spooled{
 	{name: "maildrop garbage", file: "maildrop/ABC0000001", script: `head -c 3000 /bin/ls >"$f"; chown bob "$f"; chmod 744 "$f"`},
@@ -43,12 +43,12 @@ var spooledFiles = []spooled{
 	{name: "incoming garbage", file: "incoming/ABC1000001", script: `head -c 3000 /bin/ls >"$f"; chown postfix "$f"; chmod 700 "$f"`},
 	{name: "incoming empty", file: "incoming/ABC1000002", script: `: >"$f"; chown postfix "$f"; chmod 700 "$f"`},
 	{name: "incoming unfinished mode", file: "incoming/ABC1000003", script: `: >"$f"; chown postfix "$f"; chmod 600 "$f"`},
-	{name: "incoming wrong owner", file: "incoming/ABC1000004", script: `head -c 300 /bin/ls >"$f"; chown bob "$f"; chmod 700 "$f"`},
 	{name: "incoming directory", file: "incoming/ABC1000005", script: `mkdir -m 700 "$f"; chown postfix "$f"`},
 	{name: "incoming symlink", file: "incoming/ABC1000006", script: `ln -s /etc/passwd "$f"`},
 	{name: "incoming foreign name", file: "incoming/foreign.txt", script: `echo hello >"$f"; chown postfix "$f"; chmod 700 "$f"`},
 	{name: "incoming size record garbage", file: "incoming/ABC1000007", script: `printf 'C\003x yS\003bob' >"$f"; chown postfix "$f"; chmod 700 "$f"`},
-	{name: "incoming size record negative", file: "incoming/ABC1000008", script: `printf 'C\133%15d %15d %15d %15d %15d %15d' -5 -5 -5 0 -5 0 | head -c 97 >"$f"; chown postfix "$f"; chmod 700 "$f"`},
+	{name: "incoming size record negative", file: "incoming/ABC1000008", script: `printf 'C\133%15d %15d %15d %15d %15d %15d' -5 -5 -5 0 -5 0 | head -c 97 >"$f"; chown postfix "$f"; chmod 700 "$f"`,
+		differs: "no second complaint (recipient count) about a file that is given up"},
 	{name: "incoming size record beyond end", file: "incoming/ABC1000009", script: `printf 'C\137%15d %15d %15d %15d %15d %15dT\01217000000001S\003bobM\000' 99999 99999 1 0 99999 0 >"$f"; chown postfix "$f"; chmod 700 "$f"`},
 	{name: "incoming truncated in a record", file: "incoming/ABC100000A", script: `printf 'C\137%15d %15d %15d %15d %15d %15dT\01217000000001S\100bob' 10 200 1 0 10 0 >"$f"; chown postfix "$f"; chmod 700 "$f"`},
 	{name: "deferred garbage", file: "deferred/A/ABC2000001", script: `mkdir -p "${f%/*}"; chown postfix "${f%/*}"; chmod 700 "${f%/*}"; head -c 3000 /bin/ls >"$f"; chown postfix "$f"; chmod 700 "$f"; touch -d '2 hours ago' "$f"`},

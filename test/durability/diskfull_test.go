@@ -83,6 +83,9 @@ func TestDiskFull(t *testing.T) {
 	if !settled {
 		t.Errorf("mail for mailboxes is still in the queue:\n%.3000s", w.Run("", "mailq").Out)
 	}
+	if stranded := waitEmpty(w, "active"); stranded != "" {
+		t.Errorf("forgotten in the active queue:\n%.1000s", stranded)
+	}
 	for _, line := range crashed.FindAllString(w.Syslog(), 10) {
 		t.Errorf("log: %s", line)
 	}
@@ -143,6 +146,17 @@ func settle(w *world.World) bool {
 		}
 	}
 	return false
+}
+
+// waitEmpty waits until a queue has no files, and lists those that stay.
+func waitEmpty(w *world.World, queue string) (files string) {
+	for range 40 {
+		if files = w.Sh(`find /var/spool/postfix/"$1" -type f`, queue).Out; files == "" {
+			return ""
+		}
+		time.Sleep(500 * time.Millisecond)
+	}
+	return files
 }
 
 // TestReloadStorm reloads the mail system again and again while 1,000 messages

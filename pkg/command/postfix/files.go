@@ -174,7 +174,7 @@ func (t *tool) createMissing() error {
 		if err := os.Mkdir(r.path, 0o700); err != nil {
 			return err
 		}
-		if err := t.apply(r, r.path, true); err != nil {
+		if err := t.apply(r, r.path); err != nil {
 			return err
 		}
 	}
@@ -194,27 +194,50 @@ func (t *tool) setPermissions(upgrade bool) error {
 		if _, err := os.Stat(r.path); errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		if err := t.apply(r, r.path, true); err != nil {
+		if err := t.apply(r, r.path); err != nil {
 			return err
 		}
 		if !strings.Contains(r.flags, "r") {
 			continue
 		}
-		err := filepath.WalkDir(r.path, func(path string, d fs.DirEntry, err error) error {
-			if err != nil || path == r.path {
-				return err
-			}
-			return t.apply(r, path, d.IsDir())
-		})
-		if err != nil {
+		if err := t.applyBelow(r); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// applyBelow gives all that is in a directory its owner. The directory may be
+// another user's, who can put symbolic links in our way meanwhile: an os.Root
+// does not leave it.
+func (t *tool) applyBelow(r record) error {
+	root, err := os.OpenRoot(r.path)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	uid, gid, err := ids(r)
+	if err != nil {
+		return err
+	}
+	return fs.WalkDir(root.FS(), ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || path == "." {
+			return err
+		}
+		if !t.rootless {
+			if err := root.Lchown(path, uid, gid); err != nil {
+				return err
+			}
+		}
+		if !d.IsDir() || r.mode == 0 {
+			return nil
+		}
+		return root.Chmod(path, r.mode)
+	})
+}
+
 // apply sets owner, group and mode; without root only the mode.
-func (t *tool) apply(r record, path string, mode bool) error {
+func (t *tool) apply(r record, path string) error {
 	if !t.rootless {
 		uid, gid, err := ids(r)
 		if err != nil {
@@ -224,7 +247,7 @@ func (t *tool) apply(r record, path string, mode bool) error {
 			return err
 		}
 	}
-	if !mode || r.mode == 0 {
+	if r.mode == 0 {
 		return nil
 	}
 	return syscall.Chmod(path, uint32(r.mode))

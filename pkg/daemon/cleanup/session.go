@@ -73,19 +73,16 @@ type session struct {
 	dups map[string]struct{}
 
 	// content
-	machine     *mime.Machine
-	seen        [header.NumIDs]bool
-	resent      bool
-	hops        int
-	received    bool
-	line        []byte // work space
-	lookup      []byte // key of header checks, work space
-	filter      string // of header_checks FILTER
-	redirect    string
-	checkBCC    []string
-	encoding8   bool
-	held        bool
-	mimeProblem mime.Problem
+	machine  *mime.Machine
+	seen     [header.NumIDs]bool
+	resent   bool
+	hops     int
+	received bool
+	line     []byte // work space
+	lookup   []byte // key of header checks, work space
+	filter   string // of header_checks FILTER
+	redirect string
+	checkBCC []string
 
 	size record.SizeRecord
 }

@@ -21,6 +21,8 @@ import (
 
 	"posthaste/pkg/conf"
 	"posthaste/pkg/ipc/cleanup"
+	"posthaste/pkg/ipc/dial"
+	"posthaste/pkg/ipc/trigger"
 	"posthaste/pkg/message/header"
 	"posthaste/pkg/service"
 	"posthaste/pkg/spool/queue"
@@ -33,6 +35,9 @@ const (
 	maxFuture = 2 * time.Hour
 	maxAge    = 24 * time.Hour
 )
+
+// maxScan bounds one scan: it is well below the watchdog's time.
+const maxScan = 300 * time.Second
 
 // Main runs the daemon.
 func Main(args []string) int {
@@ -62,6 +67,8 @@ type pickup struct {
 	limit    int // line_length_limit
 	open     func(context.Context) (*cleanup.Session, error)
 	now      func() time.Time
+	patience time.Duration               // after which the rest is left to another scan
+	again    func(context.Context) error // asks for one
 }
 
 func newPickup(c *conf.Config, log *maillog.Logger, spool *queue.Spool, owner int) *pickup {
@@ -74,12 +81,19 @@ func newPickup(c *conf.Config, log *maillog.Logger, spool *queue.Spool, owner in
 		limit:    c.Int("line_length_limit"),
 		open:     func(ctx context.Context) (*cleanup.Session, error) { return cleanup.Open(ctx, c) },
 		now:      time.Now,
+		patience: maxScan,
+		again: func(ctx context.Context) error {
+			return trigger.Send(ctx, dial.Public, c.String("pickup_service_name"), "W")
+		},
 	}
 }
 
 // scan reads the maildrop until a pass removes nothing: what arrives during a
-// pass has sent a trigger that may have been merged with this one.
+// pass has sent a trigger that may have been merged with this one. Where mail
+// comes without end that has an end, too, so that a reload and the watchdog get
+// their chance.
 func (p *pickup) scan(ctx context.Context) {
+	start := time.Now()
 	for removed := true; removed && ctx.Err() == nil; {
 		removed = false
 		for id, err := range p.spool.Scan(queue.Maildrop) {
@@ -90,8 +104,15 @@ func (p *pickup) scan(ctx context.Context) {
 			if ctx.Err() != nil {
 				return
 			}
-			if queue.ValidID(id) && p.pickUp(ctx, id) {
-				removed = true
+			if !queue.ValidID(id) || !p.pickUp(ctx, id) {
+				continue
+			}
+			removed = true
+			if time.Since(start) > p.patience {
+				if err := p.again(ctx); err != nil {
+					p.log.Warn("trigger for the rest of the %s: %v", queue.Maildrop, maillog.Errno(err))
+				}
+				return
 			}
 		}
 	}
@@ -257,6 +278,7 @@ func (c *copier) next(set string) (record.Type, []byte, error) {
 	case errors.Is(err, io.EOF):
 		return 0, nil, badRecord(-1)
 	case errors.Is(err, record.ErrMalformed):
+		c.log.Warn("%v", err)
 		return 0, nil, badRecord(-2)
 	case err != nil:
 		return 0, nil, fmt.Errorf("%w: %w", errInput, err)

@@ -1,6 +1,7 @@
 package pickup
 
 import (
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"posthaste/pkg/spool/queue"
 	"posthaste/pkg/spool/record"
@@ -80,5 +82,25 @@ func TestReadError(t *testing.T) {
 	}
 	if log := strings.Join(b.lines.Lines(), "\n"); !strings.Contains(log, "Input/output error") {
 		t.Errorf("log %q", log)
+	}
+}
+
+// A maildrop that never becomes empty must not keep one scan going for ever: the
+// watchdog would take it for one that hangs. The rest is for another one.
+func TestLongScan(t *testing.T) {
+	b := newBench(t, nil)
+	for _, id := range []string{"CCCCCC3", "CCCCCC4", "CCCCCC5"} {
+		b.drop(t, id, stored)
+	}
+	again := 0
+	b.patience, b.again = 0, func(context.Context) error { again++; return nil }
+	b.scan(t.Context())
+	if again != 1 || len(b.fake.got) != 1 {
+		t.Errorf("%d messages in one scan, asked for another %d times", len(b.fake.got), again)
+	}
+	b.patience = time.Minute
+	b.scan(t.Context())
+	if again != 1 || len(b.fake.got) != 3 {
+		t.Errorf("%d messages in two scans, asked for another %d times", len(b.fake.got), again)
 	}
 }

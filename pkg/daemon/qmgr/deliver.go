@@ -47,7 +47,7 @@ func (m *manager) deliver(t *sched.Transport, delay time.Duration) {
 
 // connect opens a connection and waits for the greeting.
 func (m *manager) connect(t *sched.Transport) (*dial.Conn, bool) {
-	conn, err := m.dialAgent(t.Name)
+	conn, err := m.agents.Dial(m.ctx, dial.Private, t.Name)
 	if err != nil {
 		if m.ctx.Err() == nil {
 			m.log.Warn("connect to transport %s/%s: %s", dial.Private, t.Name, dial.Reason(err))
@@ -71,17 +71,6 @@ func (m *manager) connect(t *sched.Transport) (*dial.Conn, bool) {
 		m.log.Warn("%s/%s socket: malformed response", dial.Private, t.Name)
 	}
 	return nil, false
-}
-
-// dialAgent connects; an agent whose listen queue is full is not dead but busy.
-func (m *manager) dialAgent(name string) (*dial.Conn, error) {
-	const step = 50 * time.Millisecond
-	for tried := time.Duration(0); ; tried += step {
-		conn, err := m.agents.Dial(m.ctx, dial.Private, name)
-		if !errors.Is(err, syscall.EAGAIN) || tried >= connectPatience || !sleep(m.ctx, step) {
-			return conn, err
-		}
-	}
 }
 
 // exchange sends a request and reads the final reply.

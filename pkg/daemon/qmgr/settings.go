@@ -18,14 +18,13 @@ const retryService = "retry"
 
 // Numbers that are no parameters.
 const (
-	maxReaders      = 32                 // messages being activated or read further at once
-	maxFinishers    = 64                 // messages whose notices are being sent at once
-	maxPending      = 16                 // agent connections of a transport waiting for a greeting
-	maxBatch        = 5000               // recipients read in one go
-	noticeTimeout   = 1000 * time.Second // for bounce, defer and trace requests (§4.7)
-	clockSlack      = time.Minute        // by which a file's time may be off
-	lockedDelay     = time.Minute        // until a message that is still being delivered is looked at again
-	connectPatience = 10 * time.Second   // for an agent whose listen queue is full
+	maxReaders    = 32                 // messages being activated or read further at once
+	maxFinishers  = 64                 // messages whose notices are being sent at once
+	maxPending    = 16                 // agent connections of a transport waiting for a greeting
+	maxBatch      = 5000               // recipients read in one go
+	noticeTimeout = 1000 * time.Second // for bounce, defer and trace requests (§4.7)
+	clockSlack    = time.Minute        // by which a file's time may be off
+	lockedDelay   = time.Minute        // until a message that is still being delivered is looked at again
 )
 
 // settings are the parameters of main.cf, typed.

@@ -2,7 +2,6 @@ package smtp
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -39,7 +38,6 @@ type tlsSettings struct {
 	reuse                bool
 	logLevel             int
 	min, mandatoryMin    uint16
-	roots                *x509.CertPool
 	certFile, keyFile    string
 	certificates         []tls.Certificate
 	unsupportedParameter string

@@ -133,7 +133,7 @@ func missingArgument(name string, arg argument) func(evaluation) verdict {
 	return func(e evaluation) verdict {
 		switch arg {
 		case argTable:
-			e.log.Warn("restriction %s: bad argument \"\": need maptype:mapname", name)
+			e.log.Warn("restriction %s: bad argument \"%s\": need maptype:mapname", name, name)
 		case argNumber:
 			e.log.Warn("restriction %s must be followed by number", name)
 		case argServer:

@@ -135,7 +135,7 @@ func permitMyNetworks(e evaluation) verdict {
 	p := e.allowed(e.srv.lists.mynetworks)
 	switch {
 	case p.failed:
-		return e.reject(classData, 451, "4.3.0", "<%s>: Temporary lookup failure", e.peer.addr)
+		return e.reject(classData, 451, "4.3.0", "<%s>: Temporary lookup failure", e.subject)
 	case p.granted:
 		return accept
 	}

@@ -258,10 +258,7 @@ func (s *session) commands() {
 		if line.Long {
 			s.log.Warn("%s: request longer than %d: %.30s...", s.peer.namaddr, set.lineLimit, smtp.Printable(string(line.Text), '?'))
 		}
-		text := string(line.Text)
-		if i := strings.IndexByte(text, 0); i >= 0 {
-			text = text[:i]
-		}
+		text, _, _ := strings.Cut(string(line.Text), "\x00")
 		s.record("In:  ", text)
 		if s.log.Verbose() > 0 {
 			s.log.Info("< %s: %s", s.peer.namaddr, smtp.Printable(text, '?'))
@@ -270,6 +267,11 @@ func (s *session) commands() {
 			s.rejectBareNewline()
 			s.over = true
 			break
+		}
+		if set.utf8 && !utf8.Valid(line.Text) { // what follows a NUL counts, too
+			s.classes |= classProtocol
+			s.replyThenCount("500 5.5.2 Error: bad UTF-8 syntax")
+			continue
 		}
 		s.execute(text)
 	}
@@ -292,11 +294,6 @@ func (s *session) protocolError(format string, a ...any) bool {
 // execute does what one command line says.
 func (s *session) execute(line string) {
 	srv := s.srv
-	if srv.set.utf8 && !utf8.ValidString(line) {
-		s.classes |= classProtocol
-		s.replyThenCount("500 5.5.2 Error: bad UTF-8 syntax")
-		return
-	}
 	line, ok := s.filterCommand(line)
 	if !ok {
 		return

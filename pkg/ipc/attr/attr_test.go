@@ -76,8 +76,8 @@ func TestScanSkipsAndMisses(t *testing.T) {
 
 func TestBrokenStreams(t *testing.T) {
 	for _, c := range []struct{ in, want string }{
-		{"a", "premature end-of-input on x while reading input attribute name"},
-		{"a\x00b", "premature end-of-input on x while reading input attribute value"},
+		{"a", "unexpected end-of-input from x while reading input attribute name"},
+		{"a\x00b", "unexpected end-of-input from x while reading input attribute value"},
 		{"a\x00b\x00", "premature end-of-input on x while reading input attribute name"},
 		{"{\x00a\x00b\x00a\x00b\x00}\x00\x00", "duplicate attribute a in input from x"},
 	} {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"syscall"
 )
 
 // Writer builds attribute lists into a buffer. Its methods chain; the first
@@ -194,12 +195,12 @@ func (r *Reader) until(end byte, what string, clean bool) (string, error) {
 			long = append(long, part...)
 		case err == bufio.ErrBufferFull:
 			return "", &Error{Text: fmt.Sprintf("input attribute %s from %s exceeds %d bytes", what, r.from, MaxValue)}
-		case err == io.EOF && clean && len(part)+len(long) == 0:
+		case (err == io.EOF || errors.Is(err, syscall.ECONNRESET)) && clean && len(part)+len(long) == 0:
 			return "", io.EOF
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return "", &Error{Text: fmt.Sprintf("timeout on %s while reading input attribute %s", r.from, what), Err: err}
-		case err == io.EOF:
-			return "", &Error{Text: fmt.Sprintf("premature end-of-input on %s while reading input attribute %s", r.from, what), Err: io.ErrUnexpectedEOF}
+		case err == io.EOF, errors.Is(err, syscall.ECONNRESET):
+			return "", &Error{Text: fmt.Sprintf("unexpected end-of-input from %s while reading input attribute %s", r.from, what), Err: io.ErrUnexpectedEOF}
 		default:
 			return "", &Error{Text: fmt.Sprintf("%v on %s while reading input attribute %s", err, r.from, what), Err: err}
 		}

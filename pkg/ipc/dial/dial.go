@@ -38,6 +38,9 @@ const (
 	ConnectDelay    = 10 * time.Second
 )
 
+// busyPause is the time between two looks at a full listen queue.
+const busyPause = 20 * time.Millisecond
+
 // Logger is the part of a logger that clients of services use; a
 // *maillog.Logger is one.
 type Logger interface {
@@ -63,7 +66,9 @@ func (d Dialer) Path(class, service string) string {
 	return filepath.Join(d.Dir, class, service)
 }
 
-// Dial connects to a service, once.
+// Dial connects to a service, once. While the service's listen queue is full it
+// waits, up to ConnectDelay or the timeout if that is shorter: such a service is
+// not dead but busy, or about to start.
 func (d Dialer) Dial(ctx context.Context, class, service string) (*Conn, error) {
 	timeout := d.Timeout
 	if timeout <= 0 {
@@ -72,7 +77,14 @@ func (d Dialer) Dial(ctx context.Context, class, service string) (*Conn, error) 
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	c, err := sock.DialUnix(d.Path(class, service))
+	path := d.Path(class, service)
+	c, err := sock.DialUnix(path)
+	for left := min(timeout, ConnectDelay); errors.Is(err, syscall.EAGAIN) && left > 0; left -= busyPause {
+		if err := sleep(ctx, busyPause); err != nil {
+			return nil, err
+		}
+		c, err = sock.DialUnix(path)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"syscall"
 	"time"
 
 	"posthaste/pkg/message/address"
@@ -136,7 +135,7 @@ func ReadFailed(err error) error {
 		return ErrCorrupt
 	}
 	code := "5.3.0"
-	if errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.ESTALE) {
+	if fileCode(err, code)[0] == '4' {
 		code = "4.3.0"
 	}
 	return copyFailed("reading", code, err)

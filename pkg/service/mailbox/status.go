@@ -46,13 +46,17 @@ func failure(what string, err error) error { return &openError{what + ": " + tex
 // text is an error's without Go's decoration: "Permission denied".
 func text(err error) string { return maillog.Errno(err).Error() }
 
-// codes are the statuses of system errors (delivery.md §1.4).
+// codes are the statuses of system errors (delivery.md §1.4). Trouble of the
+// machine must not make bounces of its users' mail, so there are more of class 4
+// than Postfix has.
 var codes = []struct {
 	errno syscall.Errno
 	code  string
 }{
 	{syscall.EAGAIN, "4.2.0"}, {syscall.ESTALE, "4.2.0"}, {syscall.ENOSPC, "4.3.0"},
 	{syscall.EDQUOT, "5.2.2"}, {syscall.EFBIG, "5.2.2"},
+	{syscall.EIO, "4.3.0"}, {syscall.EROFS, "4.3.0"}, {syscall.EMFILE, "4.3.0"}, {syscall.ENFILE, "4.3.0"},
+	{syscall.ENOMEM, "4.3.0"}, {syscall.ENOBUFS, "4.3.0"}, {syscall.EINTR, "4.3.0"},
 }
 
 func fileCode(err error, other string) string {

@@ -153,6 +153,9 @@ func (c *Command) attend(ctx context.Context, cmd *exec.Cmd, stdin io.WriteClose
 	case <-time.After(killWait):
 		r.StdinErr = errors.New("input was not read to its end")
 	}
+	if errors.Is(r.StdinErr, os.ErrClosed) { // Wait closed it under the copy
+		r.StdinErr = syscall.EPIPE
+	}
 	c.judge(&r, cmd, waitErr)
 	return r
 }
@@ -186,8 +189,15 @@ func (c *Command) kill(pid int) {
 }
 
 func (c *Command) credential() *syscall.Credential {
-	if c.Identity == nil || os.Getuid() != 0 {
+	if os.Getuid() != 0 {
 		return nil
+	}
+	if c.Identity == nil {
+		if os.Geteuid() == 0 {
+			return nil
+		}
+		// "As we are" is not the root that we keep in reserve.
+		return &syscall.Credential{Uid: uint32(os.Geteuid()), Gid: uint32(os.Getegid()), Groups: []uint32{uint32(os.Getegid())}}
 	}
 	cr := &syscall.Credential{Uid: uint32(c.Identity.UID), Gid: uint32(c.Identity.GID)}
 	for _, g := range c.Identity.Groups {

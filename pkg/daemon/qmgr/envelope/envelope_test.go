@@ -50,7 +50,7 @@ func file(t testing.TB, hints int64, lines ...string) []byte {
 	return b
 }
 
-func read(t testing.TB, data []byte, more func(int) bool) (*Envelope, []deliver.Recipient, error, []string) {
+func read(t testing.TB, data []byte, more func(int) bool) (*Envelope, []deliver.Recipient, []string, error) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "f")
 	if err := os.WriteFile(path, data, 0600); err != nil {
@@ -65,7 +65,7 @@ func read(t testing.TB, data []byte, more func(int) bool) (*Envelope, []deliver.
 	o := options(log)
 	o.More = more
 	e, r, err := Read(f, o)
-	return e, r, err, log.lines
+	return e, r, log.lines, err
 }
 
 func options(log *capture) Options {
@@ -77,7 +77,7 @@ var ordinary = []string{"C", "T1795329797 640553", "Acreate_time=1795329797", "A
 	"Ou2", "Du2@x", "Ru3@x", "M", "Nhello", "X", "Lfilter:next", ">red@x", "Aencoding=8bit", "Ru4@x", "E"}
 
 func TestRead(t *testing.T) {
-	e, r, err, log := read(t, file(t, 4, ordinary...), nil)
+	e, r, log, err := read(t, file(t, 4, ordinary...), nil)
 	if err != nil || len(log) != 0 {
 		t.Fatal(err, log)
 	}
@@ -187,7 +187,7 @@ func TestDamage(t *testing.T) {
 		{"content", file(t, 0, "C2 130 0 0", "T1 0", "Ss", "M", "Nx", "Nx", "Nx", "X", "E"), ""},
 		{"empty", nil, "QID: message rejected: missing end record"},
 	} {
-		_, _, err, log := read(t, c.data, nil)
+		_, _, log, err := read(t, c.data, nil)
 		if !errors.Is(err, ErrCorrupt) || c.want != "" && !strings.Contains(strings.Join(log, "\n"), c.want) {
 			t.Errorf("%s: %v %q", c.name, err, log)
 		}
@@ -195,7 +195,7 @@ func TestDamage(t *testing.T) {
 }
 
 func TestOddities(t *testing.T) {
-	e, r, err, log := read(t, file(t, 0, "C", "T1", "T5 0", "S", "Sother", "V+=", "Vab", "Atrace_flags=1024", "Atrace_flags=512", "W             -1",
+	e, r, log, err := read(t, file(t, 0, "C", "T1", "T5 0", "S", "Sother", "V+=", "Vab", "Atrace_flags=1024", "Atrace_flags=512", "W             -1",
 		"Anotify_flags=99", "Oa", "Ob", "Rc", "/d", "M", "Nx", "X", "E"), nil)
 	if err != nil || len(r) != 1 || r[0].Original != "b" {
 		t.Fatal(err, r)

@@ -498,7 +498,6 @@ func traffic(t *testing.T, seed int64) {
 	type state struct {
 		m    *Message
 		rest []Routed
-		read int
 	}
 	states := make(map[*Message]*state)
 	var busy, deferring []*Entry

@@ -1,4 +1,4 @@
-package local
+package mailbox
 
 import (
 	"errors"
@@ -12,22 +12,22 @@ import (
 func TestTroubleOfTheMachineIsTemporary(t *testing.T) {
 	for _, errno := range []syscall.Errno{syscall.ENOSPC, syscall.EIO, syscall.EROFS, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ENOBUFS, syscall.EINTR} {
 		err := &os.PathError{Op: "open", Err: errno}
-		if code := fileStatus(err, "5.2.0"); code[0] != '4' {
+		if code := fileCode(err, "5.2.0"); code[0] != '4' {
 			t.Errorf("file: %v: %s", errno, code)
 		}
-		for _, err := range []error{writeFailed(err), readFailed(err)} {
-			var st *statusError
-			if !errors.As(err, &st) || st.status.Code[0] != '4' {
+		for _, err := range []error{WriteFailed(err), ReadFailed(err)} {
+			var st *StatusError
+			if !errors.As(err, &st) || st.Status.Code[0] != '4' {
 				t.Errorf("copy: %v: %v", errno, err)
 			}
 		}
 	}
 	for errno, want := range map[syscall.Errno]string{syscall.EFBIG: "5.2.2", syscall.EDQUOT: "5.2.2", syscall.EACCES: "5.2.0"} {
-		if code := fileStatus(errno, "5.2.0"); code != want {
+		if code := fileCode(errno, "5.2.0"); code != want {
 			t.Errorf("%v: %s, want %s", errno, code, want)
 		}
 	}
-	if readFailed(io.EOF) != errCorrupt {
+	if ReadFailed(io.EOF) != ErrCorrupt {
 		t.Error("a queue file that ends too early is not damage")
 	}
 }
