@@ -26,7 +26,7 @@ mkdir -p "$dir/etc" "$dir/spool" "$dir/data" "$dir/mail" "$dir/log"
 running=no
 if [ -x "$sbin/postfix" ] && "$sbin/postfix" -c "$dir/etc" status >/dev/null 2>&1; then running=yes; fi
 sh "$here/install.sh" "$exe" "$dir/sys" \
-	"anvil bounce cleanup discard error flush lmtp local master nqmgr oqmgr pickup postlogd proxymap qmgr showq smtp smtpd trivial-rewrite" \
+	"anvil bounce cleanup discard error flush lmtp local master nqmgr oqmgr pickup pipe postlogd proxymap qmgr showq smtp smtpd trivial-rewrite virtual" \
 	"postalias postcat postconf postdrop postfix postkick postlock postlog postmap postqueue postsuper qshape sendmail" "mailq newaliases"
 
 [ -f "$dir/etc/aliases" ] || printf 'postmaster: %s\nroot: %s\n' "$user" "$user" >"$dir/etc/aliases"
@@ -77,6 +77,7 @@ error     unix  -       -       n       -       -       error
 retry     unix  -       -       n       -       -       error
 discard   unix  -       -       n       -       -       discard
 local     unix  -       n       n       -       -       local
+virtual   unix  -       n       n       -       -       virtual
 anvil     unix  -       -       n       -       1       anvil
 postlog   unix-dgram n  -       n       -       1       postlogd
 .

@@ -32,6 +32,7 @@ import (
 	"posthaste/pkg/daemon/local"
 	"posthaste/pkg/daemon/master"
 	"posthaste/pkg/daemon/pickup"
+	"posthaste/pkg/daemon/pipe"
 	"posthaste/pkg/daemon/postlogd"
 	"posthaste/pkg/daemon/proxymap"
 	"posthaste/pkg/daemon/qmgr"
@@ -39,6 +40,7 @@ import (
 	"posthaste/pkg/daemon/showq"
 	"posthaste/pkg/daemon/smtp"
 	"posthaste/pkg/daemon/smtpd"
+	"posthaste/pkg/daemon/virtual"
 )
 
 // programs are the names this executable answers to.
@@ -57,6 +59,7 @@ var programs = map[string]func(args []string) int{
 	"nqmgr":           qmgr.Main,
 	"oqmgr":           qmgr.Main,
 	"pickup":          pickup.Main,
+	"pipe":            pipe.Main,
 	"postalias":       postalias.Main,
 	"postcat":         postcat.Main,
 	"postconf":        postconf.Main,
@@ -77,6 +80,7 @@ var programs = map[string]func(args []string) int{
 	"smtp":            smtp.Main,
 	"smtpd":           smtpd.Main,
 	"trivial-rewrite": rewrite.Main,
+	"virtual":         virtual.Main,
 }
 
 // setGID are the programs that are installed set-gid. Such an executable must

@@ -289,10 +289,10 @@ func difference(want, got string) string {
 	}
 	var out strings.Builder
 	for _, l := range a {
-		fmt.Fprintf(&out, "- %.600s\n", l)
+		fmt.Fprintf(&out, "- %.1700s\n", l)
 	}
 	for _, l := range b {
-		fmt.Fprintf(&out, "+ %.600s\n", l)
+		fmt.Fprintf(&out, "+ %.1700s\n", l)
 	}
 	return out.String()
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // daemons are the programs that are exchanged one at a time.
-var daemons = []string{"master", "smtpd", "cleanup", "trivial-rewrite", "qmgr", "smtp", "local", "bounce", "pickup", "showq"}
+var daemons = []string{"master", "smtpd", "cleanup", "trivial-rewrite", "qmgr", "smtp", "local", "virtual", "pipe", "bounce", "pickup", "showq"}
 
 // reference is what Debian's whole suite makes of the battery, found once.
 var reference = sync.OnceValues(func() (map[string]string, error) {

@@ -11,9 +11,14 @@ import (
 // stock main.cf.
 var settings = []string{
 	"home_mailbox = Maildir/",
-	"transport_maps = inline:{ sink.test=smtp:[127.0.0.1]:2526, dead.test=smtp:[127.0.0.1]:2599, drop.test=discard:gone, {err.test = error:5.1.2 no such domain}, {wait.test = retry:4.1.8 not yet} }",
+	"transport_maps = inline:{ sink.test=smtp:[127.0.0.1]:2526, dead.test=smtp:[127.0.0.1]:2599, drop.test=discard:gone, {err.test = error:5.1.2 no such domain}, {wait.test = retry:4.1.8 not yet}, {pipe.test = filter:} }",
 	"virtual_alias_domains = virtual.test",
 	"virtual_alias_maps = inline:{ anna@virtual.test=alice, {both@virtual.test = alice, bob@mail.example.com}, info@virtual.test=info@sink.test }",
+	"virtual_mailbox_domains = vbox.test",
+	"virtual_mailbox_base = /home",
+	"virtual_mailbox_maps = inline:{ carol@vbox.test=alice/Maildir/ }",
+	"virtual_uid_maps = static:2001",
+	"virtual_gid_maps = static:2001",
 	"sender_canonical_maps = inline:{ old@mail.example.com=new@mail.example.com }",
 	"recipient_bcc_maps = inline:{ watched@sink.test=bob@mail.example.com }",
 	"header_checks = regexp:/etc/postfix/header_checks",
@@ -41,6 +46,19 @@ printf '/^X-Hold:/ HOLD\n/^X-Warn:/ WARN look here\n/^X-Gone:/ IGNORE\n' >/etc/p
 install -d -o root -m 1777 /var/mail
 printf 'alice@mail.example.com\n\\bob\n' >/home/bob/.forward; chown bob:bob /home/bob/.forward
 newaliases
+cat >/etc/postfix/filter.sh <<'.'
+#!/bin/sh
+# filter.sh QUEUEID USER ...: keeps what it is given, and its arguments, in bob's mailbox.
+umask 022; mkdir -p /home/bob/Maildir/new
+{ echo "$@"; id -un; pwd; cat; } >/home/bob/Maildir/new/filter.$1
+case $2 in no*) echo "5.7.2 not for $2"; exit 77;; esac
+echo taken for $2
+.
+chmod 755 /etc/postfix/filter.sh
+cat >>/etc/postfix/master.cf <<'.'
+filter unix - n n - - pipe
+  flags=FRhqu> user=bob argv=/etc/postfix/filter.sh ${queue_id} ${user} ${sender} ${recipient} ${extension} ${nexthop}
+.
 `
 
 // kind is one kind of mail: how it is sent, and what must be in its
@@ -199,6 +217,14 @@ var kinds = []kind{
 		want: []string{"maildir /home/bob", "Undelivered Mail"}},
 	{name: "address probe", send: probe,
 		want: []string{"Mail Delivery Status Report", "maildir /home/alice"}},
+	{name: "virtual mailbox", send: smtpIn("<a@sender.test>", toAlice, "virtual\r\nFrom me\r\n", "<Carol+x@vbox.test>"),
+		want: []string{sent, "removed", "maildir /home/alice"}},
+	{name: "unknown virtual mailbox bounces", send: sendmailIn("Subject: x\r\n", "hi\r\n", "-f", "alice@mail.example.com", "nosuch@vbox.test"),
+		want: []string{"unknown user: \"nosuch@vbox.test\"", "sender non-delivery notification", "maildir /home/alice"}},
+	{name: "two recipients of a command", send: smtpIn("<a@sender.test>", toAlice, "pipe\r\nFrom me\r\n..\r\n", "<One+Box@Pipe.test>", "<\"t w o\"@Pipe.test>"),
+		want: []string{"status=sent (delivered via filter service (taken for one))", "removed", "maildir /home/bob"}},
+	{name: "command that refuses", send: smtpIn("<alice@mail.example.com>", toAlice, "pipe\r\n", "<Nobody@pipe.test>"),
+		want: []string{"dsn=5.7.2, status=bounced (not for nobody )", "sender non-delivery notification", "maildir /home/alice"}},
 	{name: "refused at the door", send: func(w *world.World, tag string) (string, error) {
 		return dialogue(w, "EHLO client.test", "VRFY alice", "MAIL FROM:<a@sender.test>", "RCPT TO:<nosuch@mail.example.com>", "RCPT TO:<a b@x.test>", "RCPT TO:<x@err.test>", "RCPT TO:<x@wait.test>", "DATA", "NOOP", "FROB", "RSET", "QUIT")
 	}, want: []string{"550 5.1.1 <nosuch@mail.example.com>: Recipient address rejected: User unknown in local recipient table"}},

@@ -197,6 +197,7 @@ func (p *pickup) handOver(ctx context.Context, f *file) verdict {
 		return keep
 	}
 	c := &copier{pickup: p, s: s, f: f, in: record.NewReader(f), time: p.arrival(f, s.QueueID)}
+	c.in.Path = f.path
 	if err := c.message(); err != nil {
 		return c.failed(err)
 	}

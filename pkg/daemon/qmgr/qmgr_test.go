@@ -544,6 +544,8 @@ func TestCrashPoints(t *testing.T) {
 			defer s.mu.Unlock()
 			return s.busy == 0
 		})
+		// The goroutines of the crashed manager hold locks for a moment longer.
+		s.wait("locks", s.unlocked)
 		_, stop = s.start(s.spool)
 		s.wait("end", done)
 		stop()
@@ -562,6 +564,24 @@ func TestCrashPoints(t *testing.T) {
 			t.Fatal("no end")
 		}
 	}
+}
+
+// unlocked tells whether every message could be locked now.
+func (s *suite) unlocked() bool {
+	for _, q := range []string{queue.Incoming, queue.Active, queue.Deferred} {
+		for id := range s.spool.Scan(q) {
+			f, err := s.spool.Open(q, id, os.O_RDWR)
+			if err != nil {
+				continue
+			}
+			err = queue.Lock(f, true)
+			f.Close()
+			if err != nil {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 var errCrashed = errors.New("crashed")

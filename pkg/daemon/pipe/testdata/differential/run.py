@@ -48,6 +48,8 @@ deliver_lock_delay = 1s
 local_recipient_maps =
 recipient_delimiter = +
 minimal_backoff_time = 1000s
+service_throttle_time = 1s
+transport_retry_time = 1s
 capture_destination_recipient_limit = 1
 tp_destination_concurrency_limit = 1
 virtual_destination_concurrency_limit = 1
@@ -73,13 +75,14 @@ def mask(s):
     for a, b in MASKS: s = re.sub(a, b, s)
     return s
 
-def idle():
+def idle(pos):
     last, since, end = None, time.time(), time.time() + 30
     while time.time() < end:
         q = sh('find /var/spool/postfix/active /var/spool/postfix/incoming /var/spool/postfix/maildrop -type f | wc -l').strip()
         size = os.path.getsize(LOG) if os.path.exists(LOG) else 0
         if (q, size) != last: last, since = (q, size), time.time()
         if q == '0' and time.time() - since > 0.35: return
+        if time.time() - since > 1 and ' fatal: ' in open(LOG, errors='replace').read()[pos:]: return
         time.sleep(0.05)
     print('NOT IDLE', q)
 
@@ -116,7 +119,7 @@ def run(s):
         body = m.get('body', 'Subject: t\n\nFrom here\n>From there\n.dot\nlast')
         cmd = ['sendmail'] + m.get('args', []) + ['-f', m.get('from', 'S@sink.test'), '-i', '--'] + m['to']
         subprocess.run(cmd, input=body.encode('utf-8', 'surrogateescape'))
-        idle()
+        idle(pos)
     print('##', s['name'])
     lines = open(LOG, errors='replace').read()[pos:].split('\n')
     lines = [mask(re.sub(r'^.*? postfix/', '', l)) for l in lines if re.search(r' postfix/(pipe|virtual|tp)\b|status=deferred', l) and 'overriding earlier' not in l]
@@ -127,6 +130,7 @@ def run(s):
     sys.stdout.flush()
     print(s['name'], round(time.time() - began, 1), file=sys.stderr)
     sh('postsuper -d ALL 2>/dev/null')
+    if ' fatal: ' in open(LOG, errors='replace').read()[pos:]: time.sleep(1.2)
 
 def main():
     prepare()
