@@ -12,7 +12,8 @@ install -d "$libexec" "$dest/usr/sbin" "$dest/usr/bin" "$dest/usr/lib" "$dest/us
 install -m 755 "$exe" "$libexec/posthaste.new"
 mv -f "$libexec/posthaste.new" "$libexec/posthaste"
 place() { # link into place without a moment in which the name is missing
-	ln -f "$libexec/posthaste" "$1.new" && mv -fT "$1.new" "$1"
+	ln -f "$libexec/posthaste" "$1.new" 2>/dev/null || cp -p "$libexec/posthaste" "$1.new" # another file system
+	mv -fT "$1.new" "$1"
 }
 for p in $daemons; do place "$libexec/$p"; done
 for p in $sbin; do

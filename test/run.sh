@@ -20,5 +20,6 @@ make --no-print-directory build/ours || exit 1
 echo "== tests"
 if [ -z "$(gofmt -l cmd pkg test)" ]; then :; else gofmt -l cmd pkg test; echo "not gofmt-clean"; status=1; fi
 $GO vet ./... || status=1
-$GO test -timeout 9m ./... || status=1
+$GO build -o build/report ./test/report || exit 1
+$GO test -json -count=1 -timeout 9m ./... | ./build/report || status=1
 exit $status

@@ -27,6 +27,7 @@ import (
 	"posthaste/pkg/daemon/bounce"
 	"posthaste/pkg/daemon/cleanup"
 	"posthaste/pkg/daemon/discard"
+	"posthaste/pkg/daemon/dnsblog"
 	"posthaste/pkg/daemon/erroragent"
 	"posthaste/pkg/daemon/flush"
 	"posthaste/pkg/daemon/local"
@@ -36,10 +37,14 @@ import (
 	"posthaste/pkg/daemon/postlogd"
 	"posthaste/pkg/daemon/proxymap"
 	"posthaste/pkg/daemon/qmgr"
+	"posthaste/pkg/daemon/qmqpd"
 	"posthaste/pkg/daemon/rewrite"
+	"posthaste/pkg/daemon/scache"
 	"posthaste/pkg/daemon/showq"
 	"posthaste/pkg/daemon/smtp"
 	"posthaste/pkg/daemon/smtpd"
+	"posthaste/pkg/daemon/spawn"
+	"posthaste/pkg/daemon/verify"
 	"posthaste/pkg/daemon/virtual"
 )
 
@@ -49,6 +54,7 @@ var programs = map[string]func(args []string) int{
 	"bounce":          bounce.Main,
 	"cleanup":         cleanup.Main,
 	"discard":         discard.Main,
+	"dnsblog":         dnsblog.Main,
 	"error":           erroragent.Main,
 	"flush":           flush.Main,
 	"lmtp":            smtp.Main,
@@ -74,12 +80,16 @@ var programs = map[string]func(args []string) int{
 	"postsuper":       postsuper.Main,
 	"proxymap":        proxymap.Main,
 	"qmgr":            qmgr.Main,
+	"qmqpd":           qmqpd.Main,
 	"qshape":          qshape.Main,
+	"scache":          scache.Main,
 	"sendmail":        sendmail.Main,
 	"showq":           showq.Main,
 	"smtp":            smtp.Main,
 	"smtpd":           smtpd.Main,
+	"spawn":           spawn.Main,
 	"trivial-rewrite": rewrite.Main,
+	"verify":          verify.Main,
 	"virtual":         virtual.Main,
 }
 

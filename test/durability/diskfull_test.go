@@ -89,7 +89,7 @@ func TestDiskFull(t *testing.T) {
 	for _, line := range crashed.FindAllString(w.Syslog(), 10) {
 		t.Errorf("log: %s", line)
 	}
-	fmt.Printf("disk full: %d messages accepted before, %d while full, %d after; refusals %v\n", before, during, after, refused.n)
+	fmt.Printf("= disk full: %d messages accepted before, %d while full, %d after; refusals %v\n", before, during, after, refused.n)
 	for reply, n := range refused.n {
 		if reply != "452" && reply != "451" {
 			t.Errorf("%d attempts ended with %s", n, reply)
@@ -237,7 +237,7 @@ func TestReloadStorm(t *testing.T) {
 	for _, line := range crashed.FindAllString(w.Syslog(), 10) {
 		t.Errorf("log: %s", line)
 	}
-	fmt.Printf("reload storm: %d reloads, %d messages, the last one in the mailbox after %v\n", n, len(got), waited.Round(time.Millisecond))
+	fmt.Printf("= reload storm: %d reloads, %d messages, the last one in the mailbox after %v\n", n, len(got), waited.Round(time.Millisecond))
 	if n < 10 {
 		t.Errorf("only %d reloads", n)
 	}

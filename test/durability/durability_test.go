@@ -94,7 +94,7 @@ storm:
 	for _, n := range got {
 		duplicates += n - 1
 	}
-	fmt.Printf("kill storm: %d messages accepted, %d delivered, %d duplicates, %d attempts repeated by clients, killed %v\n",
+	fmt.Printf("= kill storm: %d messages accepted, %d delivered, %d duplicates, %d attempts repeated by clients, killed %v\n",
 		l.count(), len(got), duplicates, l.retries, kills)
 	if len(kills) < 5 {
 		t.Errorf("the storm hit only %v", kills)
@@ -152,7 +152,7 @@ func TestPowerCut(t *testing.T) {
 	for range powerCuts {
 		total += powerCut(t)
 	}
-	fmt.Printf("power cuts: %d cuts, %d promised messages, all found\n", powerCuts, total)
+	fmt.Printf("= power cuts: %d cuts, %d promised messages, all found\n", powerCuts, total)
 	if total < 20*powerCuts {
 		t.Errorf("only %d messages were accepted before the cuts: the test proves nothing", total)
 	}

@@ -74,7 +74,7 @@ func TestNoLeaks(t *testing.T) {
 	for _, line := range crashed.FindAllString(w.Syslog(), 10) {
 		t.Errorf("log: %s", line)
 	}
-	fmt.Printf("leaks: before %v\n       after  %v\n", before, after)
+	fmt.Printf("= leaks: open files before %v, after %v\n", before, after)
 }
 
 // hangUp is a client that goes away at the n-th step of a session.

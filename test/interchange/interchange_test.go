@@ -80,7 +80,7 @@ func try(t *testing.T, o world.Options) {
 			t.Errorf("%s: differs from Debian's (-) in:\n%s", k.name, d)
 		}
 	}
-	fmt.Fprintf(os.Stdout, "interchange: %s with %v swapped: %d kinds, %d failed, %d different\n", o.Suite, o.Swap, len(kinds), len(failed), different)
+	fmt.Fprintf(os.Stdout, "= interchange: %s with %v swapped: %d kinds, %d failed, %d different\n", o.Suite, o.Swap, len(kinds), len(failed), different)
 }
 
 // difference lists lines that only one side has, "-" for want, "+" for got.

@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 
-	"posthaste/pkg/message/dsn"
 	"posthaste/pkg/service/mailbox"
 	"posthaste/pkg/service/mailcommand"
 	"posthaste/pkg/sys/cred"
@@ -30,17 +29,17 @@ func (t *task) command(ctx context.Context, s state, line string) (done bool) {
 		t.job.Log.Warn("bad parameter value syntax for command_execution_directory: %s", t.commandDir)
 		return t.misconfigured(ctx, &s, "4.3.5")
 	}
-	st, err := t.execute(ctx, &s, id, line, dir)
+	r, err := t.execute(ctx, &s, id, line, dir)
 	switch {
 	case errors.Is(err, mailbox.ErrCorrupt):
 		t.corrupt = true
 		return false
 	case err != nil:
 		return false // we are being stopped
-	case st.Code[0] == '2':
+	case r.Taken:
 		return t.sent(ctx, &s, "delivered to command: "+line)
 	}
-	return t.ownerBounced(ctx, &s, st)
+	return t.ownerBounced(ctx, &s, r.Status)
 }
 
 func (t *task) workingDir(s *state) (string, error) {
@@ -48,9 +47,8 @@ func (t *task) workingDir(s *state) (string, error) {
 	return m.expand(t.commandDir, t.dirFilter)
 }
 
-// execute runs the command with the message as its input: a status, of class 2
-// when that went well, or an error when nothing can be said.
-func (t *task) execute(ctx context.Context, s *state, id cred.Identity, line, dir string) (dsn.Status, error) {
+// execute runs the command with the message as its input.
+func (t *task) execute(ctx context.Context, s *state, id cred.Identity, line, dir string) (mailcommand.Result, error) {
 	c := mailcommand.Command{
 		Command: proc.Command{ShellCommand: line, Shell: t.commandShell, Env: t.commandEnv(s, id), Dir: dir,
 			Identity: &cred.Identity{UID: id.UID, GID: id.GID}, TimeLimit: t.timeLimit},
@@ -58,8 +56,7 @@ func (t *task) execute(ctx context.Context, s *state, id cred.Identity, line, di
 	}
 	f := t.format(s, t.prependHeader["command"])
 	f.From = true
-	st, _, err := mailcommand.Deliver(ctx, t.job, c, f)
-	return st, err
+	return mailcommand.Deliver(ctx, t.job, c, f)
 }
 
 // commandEnv is the whole environment of a command.

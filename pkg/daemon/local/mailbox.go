@@ -159,7 +159,7 @@ func (t *task) append(f *mailbox.File, s *state) error {
 
 // format is what all our destinations have around the content (delivery.md §1.5).
 func (t *task) format(s *state, delivered bool) mailbox.Format {
-	f := mailbox.Format{Sender: s.message.Sender, ReturnPath: true}
+	f := mailbox.Format{Sender: s.message.Sender, ReturnPath: true, EOL: "\n"}
 	if t.keepOriginal {
 		f.OriginalTo = s.rcpt.Original
 	}

@@ -22,6 +22,11 @@ type piece struct {
 	name string // the name of a macro
 }
 
+// unknownMacro is the error for a name that is no macro.
+type unknownMacro struct{ name string }
+
+func (e *unknownMacro) Error() string { return `unknown macro name: "` + e.name + `"` }
+
 // once are the macros with one value for the request, each those with one for
 // each recipient (delivery.md §5.3).
 var (
@@ -132,7 +137,7 @@ func parseWord(s string) (word, error) {
 		}
 		_, perRecipient := each[name]
 		if once[name] == nil && !perRecipient {
-			return w, fmt.Errorf("unknown macro name: \"%s\"", name)
+			return w, &unknownMacro{name}
 		}
 		w.perRecipient = w.perRecipient || perRecipient
 		w.user = w.user || name == "user"

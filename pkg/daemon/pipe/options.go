@@ -56,7 +56,7 @@ func parseOptions(words []string, a accounts) (*options, error) {
 	if o.user.Name == "" {
 		return nil, errors.New("missing user= command-line attribute")
 	}
-	if len(o.argv) == 0 || o.argv[0] == "" {
+	if len(o.argv) == 0 {
 		return nil, errors.New("missing argv= command-line attribute")
 	}
 	return o, nil
@@ -100,6 +100,9 @@ func (o *options) setFlags(value string, _ accounts) error {
 }
 
 func (o *options) setSize(value string, _ accounts) error {
+	if value == "" {
+		value = "0"
+	}
 	n, err := strconv.ParseInt(value, 10, 64)
 	if err != nil || strings.Trim(value, "0123456789") != "" {
 		return fmt.Errorf("get_service_attr: bad size= value: %s", value)
@@ -140,16 +143,18 @@ func (o *options) checkRootless(self cred.Identity) error {
 
 var escapes = map[byte]byte{'a': '\a', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t', 'v': '\v'}
 
-// unescape reads C-style backslash sequences. A backslash before anything else
-// stands for nothing.
+// unescape reads C-style backslash sequences. A backslash before anything else,
+// or at the end, stands for nothing.
 func unescape(s string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
-		if s[i] != '\\' || i+1 == len(s) {
+		if s[i] != '\\' {
 			b.WriteByte(s[i])
 			continue
 		}
-		i++
+		if i++; i == len(s) {
+			break
+		}
 		c, known := escapes[s[i]]
 		switch {
 		case known:

@@ -13,6 +13,7 @@ package pipe
 
 import (
 	"context"
+	"errors"
 	"os"
 	"sync"
 	"time"
@@ -95,17 +96,17 @@ func (d *daemon) deliver(ctx context.Context, j *agent.Job) error {
 		j.Log.Fatal("%v", err)
 	}
 	t := task{daemon: d, options: o, job: j}
-	st := t.run(ctx)
+	end, err := t.run(ctx)
 	switch {
-	case st == nil && t.corrupt:
+	case errors.Is(err, mailbox.ErrCorrupt):
 		j.Corrupt()
 		return nil
-	case st == nil:
-		return ctx.Err() // we are being stopped
+	case err != nil:
+		return err
 	}
 	for i := range j.Recipients {
-		r := agent.Result{Relay: d.service, Status: *st}
-		if st.Code[0] == '2' {
+		r := agent.Result{Relay: d.service, Status: end.status}
+		if end.sent {
 			j.Sent(ctx, &j.Recipients[i], r)
 		} else {
 			j.Failed(ctx, &j.Recipients[i], r)
@@ -114,83 +115,91 @@ func (d *daemon) deliver(ctx context.Context, j *agent.Job) error {
 	return nil
 }
 
+// outcome is what is reported for all recipients. The class of a failure's code
+// is up to the command, so that it does not tell a success.
+type outcome struct {
+	sent   bool
+	status dsn.Status
+}
+
 // task is the delivery to the recipients of one request.
 type task struct {
 	*daemon
 	*options
-	job     *agent.Job
-	corrupt bool // the queue file is
+	job *agent.Job
 }
 
-func failed(code, reason string) *dsn.Status { return &dsn.Status{Code: code, Reason: reason} }
+func failed(code, reason string) outcome {
+	return outcome{status: dsn.Status{Code: code, Reason: reason}}
+}
 
 // misconfigured is a failure that only the administrator can mend, who is told in
 // the log.
-func (t *task) misconfigured(format string, a ...any) *dsn.Status {
+func (t *task) misconfigured(format string, a ...any) outcome {
 	t.job.Log.Warn(format, a...)
 	return failed("4.3.5", "mail system configuration error")
 }
 
-// run goes through the steps of delivery.md §5.2; nil is no status to report.
-func (t *task) run(ctx context.Context) *dsn.Status {
+// run goes through the steps of delivery.md §5.2. An error means that there is
+// nothing to report.
+func (t *task) run(ctx context.Context) (outcome, error) {
 	for _, flag := range "DO" {
 		if t.flags.has(byte(flag)) && len(t.job.Recipients) > 1 {
-			return t.misconfigured("pipe flag `%c' requires %s_destination_recipient_limit = 1", flag, t.service)
+			return t.misconfigured("pipe flag `%c' requires %s_destination_recipient_limit = 1", flag, t.service), nil
 		}
 	}
 	if t.size > 0 && t.job.DataSize > t.size {
-		return failed("5.2.3", "message too large")
+		return failed("5.2.3", "message too large"), nil
 	}
 	if t.job.Flags&deliver.Probe != 0 {
-		return t.success("delivers to command: " + t.argv[0])
+		return t.success("delivers to command: " + t.argv[0]), nil
 	}
 	rcpt := &t.job.Recipients[0]
 	if t.flags.has('D') {
 		loops, err := mailbox.FindLoops(t.job, t.utf8)
 		if err != nil {
-			t.job.Log.Warn("%s: %v", t.job.ID, err)
-			return nil
+			return outcome{}, err
 		}
 		if loops.Has(rcpt.Address) {
-			return failed("5.4.6", "mail forwarding loop for "+rcpt.Address)
+			return failed("5.4.6", "mail forwarding loop for "+rcpt.Address), nil
 		}
 	}
 	argv, err := t.expand()
-	if err != nil {
-		return t.misconfigured("file %s/master.cf: service %s: %v", t.configDir, t.service, err)
+	var unknown *unknownMacro
+	switch {
+	case errors.As(err, &unknown):
+		return t.misconfigured("file %s/master.cf: service %s: %v", t.configDir, t.service, err), nil
+	case err != nil:
+		return t.misconfigured("%v", err), nil
 	}
 	return t.execute(ctx, argv, rcpt)
 }
 
 // execute runs the command and words what it did.
-func (t *task) execute(ctx context.Context, argv []string, rcpt *deliver.Recipient) *dsn.Status {
+func (t *task) execute(ctx context.Context, argv []string, rcpt *deliver.Recipient) (outcome, error) {
 	c := mailcommand.Command{Name: argv[0], Process: "pipe", Caller: "pipe_command: "}
 	c.Argv, c.Dir, c.Chroot = argv, t.dir, t.chroot
 	c.Identity = &cred.Identity{UID: t.user.UID, GID: t.user.GID}
 	c.Env = mailcommand.Environment(t.environ, t.exports)
 	c.TimeLimit = t.timeLimit
-	st, out, err := mailcommand.Deliver(ctx, t.job, c, t.format(rcpt))
-	if err != nil {
-		t.corrupt = err == mailbox.ErrCorrupt
-		return nil
-	}
-	if st.Code[0] != '2' {
-		return &st
+	r, err := mailcommand.Deliver(ctx, t.job, c, t.format(rcpt))
+	if err != nil || !r.Taken {
+		return outcome{status: r.Status}, err
 	}
 	const maxOutput = 100 // bytes of it that are shown
 	reason := "delivered via " + t.service + " service"
-	if out = trimRight(out[:min(len(out), maxOutput)]); out != "" {
+	if out := trimRight(r.Output[:min(len(r.Output), maxOutput)]); out != "" {
 		reason += " (" + out + ")"
 	}
-	return t.success(reason)
+	return t.success(reason), nil
 }
 
-func (t *task) success(reason string) *dsn.Status {
-	st := &dsn.Status{Code: "2.0.0", Action: "relayed", Reason: reason}
+func (t *task) success(reason string) outcome {
+	o := outcome{true, dsn.Status{Code: "2.0.0", Action: "relayed", Reason: reason}}
 	if t.flags.has('X') {
-		st.Action = "delivered"
+		o.status.Action = "delivered"
 	}
-	return st
+	return o
 }
 
 // sender is what stands for the envelope sender wherever it is shown.

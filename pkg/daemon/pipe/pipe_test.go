@@ -40,7 +40,7 @@ func newWorld(t *testing.T, args []string, settings map[string]string) *agenttes
 	return agenttest.New(t, d.agent(), "tp", args, settings)
 }
 
-const dump = `{ for a; do echo "[$a]"; done; cat; } >dump; `
+const dump = `{ for a; do echo "[$$a]"; done; cat; } >dump; `
 
 // shell is what stands in master.cf for a shell command with arguments.
 func shell(attributes, command string, args ...string) []string {
@@ -64,6 +64,8 @@ func TestDelivery(t *testing.T) {
 			results: []string{"a@b 5.1.1 bounced (user unknown. Command output: why )", "c@d 5.1.1 bounced (user unknown. Command output: why )"}},
 		{name: "defer", args: shell("", "exit 75"), to: one, retry: true, results: []string{"One+x@Pipe.test 4.3.0 deferred (temporary failure)"}},
 		{name: "own code", args: shell("", "echo 4.7.9 later; exit 1"), to: one, retry: true, results: []string{"One+x@Pipe.test 4.7.9 deferred (later )"}},
+		{name: "own code of success", args: shell("", "echo 2.7.9 odd; exit 1"), to: one,
+			results: []string{`warning: bounce_append: ignoring dsn code "2.7.9"`, "One+x@Pipe.test 5.0.0 bounced (odd )"}},
 		{name: "status", args: shell("", "exit 9"), to: one, results: []string{`One+x@Pipe.test 5.3.0 bounced (Command died with status 9: "/bin/sh")`}},
 		{name: "signal", args: shell("", "kill -9 $$$$"), to: one, retry: true, results: []string{`One+x@Pipe.test 4.3.0 deferred (Command died with signal 9: "/bin/sh")`}},
 		{name: "time limit", args: shell("", "exec sleep 20"), to: one, settings: map[string]string{"command_time_limit": "1s"},
@@ -134,7 +136,7 @@ func TestProbe(t *testing.T) {
 	req := w.Request([]string{"a@b"}, "x")
 	req.Flags = deliver.UsrVerify
 	w.Deliver(req)
-	if got := w.Results(); !reflect.DeepEqual(got, []string{"a@b 2.0.0 deliverable (delivers to command: /bin/sh)"}) || w.Files(".") == "dump" {
+	if got := w.Results(); !reflect.DeepEqual(got, []string{"a@b 2.0.0 deliverable (delivers to command: /bin/sh)"}) || w.Files("dump") != "" {
 		t.Errorf("%q", got)
 	}
 }

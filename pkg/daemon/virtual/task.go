@@ -11,6 +11,7 @@ import (
 	"posthaste/pkg/service/agent"
 	"posthaste/pkg/service/mailbox"
 	"posthaste/pkg/sys/cred"
+	"posthaste/pkg/sys/maillog"
 	"posthaste/pkg/table"
 )
 
@@ -52,9 +53,6 @@ func misconfigured(code string) *dsn.Status { return status(code, "mail system c
 func (t *task) find(ctx context.Context, m *table.Maps, key string) (string, bool, error) {
 	value, _, found, err := m.FindAddress(ctx, key, table.AddressOptions{Form: table.FormExternalFirst,
 		Delimiters: t.ext.Delimiters, DoubleBounce: t.ext.DoubleBounce, OwnerRequest: t.ext.OwnerRequest, IsLocal: t.local.Bare})
-	if err != nil {
-		t.job.Log.Warn("table %s: lookup %s: %s", m.Title(), key, strings.TrimSpace(err.Error()))
-	}
 	return value, found, err
 }
 
@@ -63,6 +61,7 @@ func (t *task) path(ctx context.Context, key string) (string, *dsn.Status) {
 	value, found, err := t.find(ctx, t.mailboxes, key)
 	switch {
 	case err != nil:
+		t.job.Log.Warn("table virtual_mailbox_maps: lookup %s: %v", key, maillog.Errno(err))
 		return "", misconfigured("4.3.5")
 	case !found:
 		return "", status("5.1.1", "unknown user: \""+key+"\"")
@@ -90,10 +89,7 @@ func (t *task) rights(ctx context.Context, key string) (id cred.Identity, st *ds
 // number finds a user or group id, which is at least least.
 func (t *task) number(ctx context.Context, m *table.Maps, key, kind string, least int) (int, bool) {
 	value, found, err := t.find(ctx, m, key)
-	if err != nil {
-		return 0, false
-	}
-	if !found {
+	if err != nil || !found { // the table has told about its own trouble
 		t.job.Log.Warn("recipient %s: not found in virtual_%s_maps", key, kind)
 		return 0, false
 	}
@@ -120,16 +116,11 @@ func (t *task) write(path string, id cred.Identity) *dsn.Status {
 		return status("2.0.0", "delivered to "+kind)
 	case errors.Is(err, mailbox.ErrCorrupt):
 		return nil
-	case errors.Is(err, errConfiguration):
-		return misconfigured("5.3.5")
 	}
 	st := mailbox.Failure(err, "4.2.0")
 	st.Reason = prefix + st.Reason
 	return &st
 }
-
-// errConfiguration is for what the administrator must mend and has been told of.
-var errConfiguration = errors.New("mail system configuration error")
 
 func (t *task) mbox(path string, id cred.Identity) error {
 	f, err := mailbox.Open(path, nil, mailbox.Locking{Locks: t.locks, Dot: t.dot, Warn: t.job.Log.Warn})
@@ -141,7 +132,7 @@ func (t *task) mbox(path string, id cred.Identity) error {
 	case !f.Regular():
 		f.Close()
 		t.job.Log.Warn("recipient %s: destination %s is not a regular file", t.rcpt.Address, path)
-		return errConfiguration
+		return &mailbox.StatusError{Status: *misconfigured("5.3.5")}
 	case t.strictOwner && int(f.Info.Uid) != id.UID:
 		f.Close()
 		t.job.Log.Warn("specify \"strict_mailbox_ownership = no\" to ignore mailbox ownership mismatch")
@@ -165,7 +156,7 @@ func (t *task) maildir(dir string, id cred.Identity) error {
 
 // format is what both kinds have around the content (delivery.md §1.5).
 func (t *task) format() mailbox.Format {
-	f := mailbox.Format{Sender: t.job.Sender, ReturnPath: true, Delivered: t.rcpt.Address}
+	f := mailbox.Format{Sender: t.job.Sender, ReturnPath: true, EOL: "\n", Delivered: t.rcpt.Address}
 	if t.keepOriginal {
 		f.OriginalTo = t.rcpt.Original
 	}

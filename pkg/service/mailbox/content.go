@@ -27,15 +27,12 @@ type Format struct {
 	Escape     bool   // > before a line that begins with "From "
 	Dots       bool   // . before a line that begins with a dot
 	Blank      bool   // empty line at the end
-	EOL        string // end of each line; empty is "\n"
+	EOL        string // end of each line
 }
 
 // Copy writes the message to w. The error is ErrCorrupt (the log has been told
 // why), or a *StatusError that says what could not be read or written.
 func Copy(w io.Writer, j *agent.Job, f Format) error {
-	if f.EOL == "" {
-		f.EOL = "\n"
-	}
 	out := bufio.NewWriterSize(w, 32<<10)
 	f.writeHead(out)
 	if err := f.writeContent(out, j); err != nil {

@@ -35,7 +35,8 @@ func ReadLocks(c *conf.Config, parameter string) (Locks, error) {
 	for _, name := range c.List(parameter) {
 		kind, known := lockNames[name]
 		if !known {
-			return 0, fmt.Errorf("unknown %s value \"%s\" in \"%s\"", parameter, name, c.String(parameter))
+			// The text names mailbox_delivery_lock whatever the parameter is.
+			return 0, fmt.Errorf("unknown mailbox_delivery_lock value \"%s\" in \"%s\"", name, c.String(parameter))
 		}
 		set |= kind
 	}

@@ -16,9 +16,9 @@ func LimitFiles(c *conf.Config, parameter string) error {
 	case size == 0:
 		return nil
 	case message == 0:
-		return fmt.Errorf("main.cf configuration error: %s is limited but message_size_limit is unlimited", parameter)
+		return fmt.Errorf("configuration error: %s is limited but message_size_limit is unlimited", parameter)
 	case size < message:
-		return fmt.Errorf("main.cf configuration error: %s is smaller than message_size_limit", parameter)
+		return fmt.Errorf("configuration error: %s is smaller than message_size_limit", parameter)
 	}
 	var r unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &r); err != nil {

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -34,12 +35,30 @@ type Command struct {
 	NoScripts    bool   // a file without #! is an error rather than the shell's
 }
 
-// Deliver runs the command with the message as its input. A status of class 2
-// means that it took the message; out is what it wrote, as one line.
-func Deliver(ctx context.Context, j *agent.Job, c Command, f mailbox.Format) (st dsn.Status, out string, err error) {
+// Result is how the delivery to a command ended.
+type Result struct {
+	Taken  bool       // the command took the message
+	Output string     // what it wrote then, as one line
+	Status dsn.Status // of the failure else; its code is the command's choice and may have any class
+}
+
+// Deliver runs the command with the message as its input.
+func Deliver(ctx context.Context, j *agent.Job, c Command, f mailbox.Format) (Result, error) {
+	if c.Chroot != "" {
+		if err := cred.As(cred.Identity{}, func() error { return canEnter(c.Chroot) }); err != nil {
+			fatalInChild(j, fmt.Sprintf("chroot(%s): %s", c.Chroot, maillog.Errno(err)))
+			return Result{Status: exits[tempFail].status()}, nil
+		}
+		c.Argv = insideChroot(c.Argv, c.Chroot)
+		// A relative directory, or none, would be our own: outside.
+		c.Dir = filepath.Join("/", c.Dir)
+		if err := cred.As(cred.Identity{}, func() error { return canEnter(c.Chroot + c.Dir) }); err != nil {
+			return Result{Status: c.noDirectory(j, err)}, nil
+		}
+	}
 	if c.Dir != "" && c.Chroot == "" && c.Identity != nil {
 		if err := cred.As(*c.Identity, func() error { return canEnter(c.Dir) }); err != nil {
-			return c.noDirectory(j, err), "", nil
+			return Result{Status: c.noDirectory(j, err)}, nil
 		}
 	}
 	run := c.Command
@@ -55,20 +74,23 @@ func Deliver(ctx context.Context, j *agent.Job, c Command, f mailbox.Format) (st
 	}
 	switch {
 	case err != nil:
-		return c.notStarted(j, err), "", nil
+		return Result{Status: c.notStarted(j, err)}, nil
 	case ctx.Err() != nil:
-		return st, "", ctx.Err()
+		return Result{}, ctx.Err()
 	case errors.Is(copied, mailbox.ErrCorrupt) && r.ExitCode == 0:
-		return st, "", mailbox.ErrCorrupt
+		return Result{}, mailbox.ErrCorrupt
 	case r.TimedOut && copied != nil:
 		j.Log.Warn("pipe_command_write: write time limit exceeded")
 	case r.TimedOut:
 		j.Log.Warn("pipe_command_read: read time limit exceeded")
 	}
 	if r.ExitCode != 0 || r.TimedOut {
-		return judge(r, c.Name), "", nil
+		return Result{Status: judge(r, c.Name)}, nil
 	}
-	return judgeInput(copied, c.Name), printable(r.Output), nil
+	if st, unread := judgeInput(copied, c.Name); unread {
+		return Result{Status: st}, nil
+	}
+	return Result{Taken: true, Output: printable(r.Output)}, nil
 }
 
 // feed runs the command and gives it the message; copied tells how that went.
@@ -84,6 +106,22 @@ func feed(ctx context.Context, j *agent.Job, c proc.Command, f mailbox.Format) (
 	r, err = c.Run(ctx)
 	message.Close()
 	return r, <-fed, err
+}
+
+// insideChroot gives a program without a slash in its name the path that it has
+// below the new root, if it is there.
+func insideChroot(argv []string, root string) []string {
+	if len(argv) == 0 || strings.Contains(argv[0], "/") {
+		return argv
+	}
+	for _, dir := range []string{"/usr/bin/", "/bin/"} {
+		file := dir + argv[0]
+		// What a symbolic link points at can be told by the kernel only.
+		if info, err := os.Lstat(root + file); err == nil && !info.IsDir() {
+			return append([]string{file}, argv[1:]...)
+		}
+	}
+	return append([]string{"/bin/" + argv[0]}, argv[1:]...)
 }
 
 func canEnter(dir string) error {
@@ -142,23 +180,23 @@ func judge(r proc.Result, name string) dsn.Status {
 }
 
 // judgeInput is for a command that says it has the message. That it did not read
-// all of it is its own business.
-func judgeInput(copied error, name string) dsn.Status {
+// all of it is its own business; that we could not read all of it is ours.
+func judgeInput(copied error, name string) (st dsn.Status, unread bool) {
 	var known *mailbox.StatusError
 	if !errors.As(copied, &known) || errors.Is(copied, syscall.EPIPE) || errors.Is(copied, io.ErrClosedPipe) {
-		return dsn.Status{Code: "2.0.0"}
+		return st, false
 	}
-	st := known.Status
+	st = known.Status
 	st.Reason = "Command failed: " + st.Reason + ": \"" + name + "\""
-	return st
+	return st, true
 }
 
 // Environment is what export_environment lets through of ours, and the path.
 func Environment(ours, exports []string) []string {
 	var env []string
 	for _, name := range exports {
-		if strings.Contains(name, "=") {
-			env = append(env, strings.TrimSpace(strings.Trim(name, "{}")))
+		if name, value, ok := strings.Cut(strings.Trim(name, "{}"), "="); ok {
+			env = append(env, strings.TrimSpace(name)+"="+strings.TrimSpace(value))
 			continue
 		}
 		for _, e := range ours {
