@@ -84,7 +84,7 @@ var commands = []command{
 	{name: "master.cf unknown type", script: `mc 'x pipe n - n - - smtpd'; postconf -c etc -M`},
 	{name: "master.cf bad private", script: `mc 'x unix maybe - n - - smtpd'; postconf -c etc -M | tail -1`},
 	{name: "master.cf unclosed brace", script: `mc 'x unix n - n - - smtpd -o {a=b'; postconf -c etc -M`},
-	{name: "master.cf text after brace", script: `mc 'x unix n - n - - smtpd { a = b }c'; postconf -c etc -M`, differs: "braces stay (docs/differences.d/conf.md)"},
+	{name: "master.cf text after brace", script: `mc 'x unix n - n - - smtpd { a = b }c'; postconf -c etc -M`, differs: "braces stay (docs/differences.md)"},
 	{name: "master.cf continuation at start", script: `printf ' x unix n - n - - smtpd\n' >etc/master.cf; postconf -c etc -M`},
 	{name: "master.cf missing", script: `rm etc/master.cf; postconf -c etc -M; postconf -c etc -P`},
 	{name: "master.cf option without =", script: `mc 'x unix n - n - - smtpd -o lonely'; postconf -c etc -P`},
@@ -149,10 +149,10 @@ var commands = []command{
 	{name: "postconf edit bad names", script: `cd etc; postconf -c . -e 'a b = c'; postconf -c . -# 'x y'; postconf -c . -Me 'x/unix = bad'; postconf -c . -Fe 'smtp/inet/nofield=x'; postconf -c . -Pe 'smtp/inet/a b=x'; postconf -c . -MX nosuch/unix`},
 	{name: "postmap bad option", script: `postmap -x; postmap -q; postmap -q a; postmap -i -d a hash:x; postmap -q a -d b hash:x; postmap`},
 	{name: "postalias bad option", script: `postalias -x; postalias -q; postalias -i -q a hash:x`},
-	{name: "postlock", script: `postlock; postlock /nonexistent/x true; postlock lock; postlock -x; postlock lock /nonexistent/program; postlock lock sh -c 'exit 7'`, differs: "no line of getopt before the usage message (docs/differences.d/master.md)"},
-	{name: "postlog", script: `postlog -p nosuch x; postlog -x; postlog -t`, differs: "no line of getopt before the usage message (docs/differences.d/master.md)"},
+	{name: "postlock", script: `postlock; postlock /nonexistent/x true; postlock lock; postlock -x; postlock lock /nonexistent/program; postlock lock sh -c 'exit 7'`, differs: "no line of getopt before the usage message (docs/differences.md)"},
+	{name: "postlog", script: `postlog -p nosuch x; postlog -x; postlog -t`, differs: "no line of getopt before the usage message (docs/differences.md)"},
 	{name: "postkick", script: `postkick; postkick public nosuch W; postkick nowhere qmgr W; postkick public`},
-	{name: "postfix", script: `postfix; postfix nosuch; postfix -x; postfix -c /nonexistent status; postfix start`, differs: "no line of getopt before the usage message (docs/differences.d/master.md)"},
+	{name: "postfix", script: `postfix; postfix nosuch; postfix -x; postfix -c /nonexistent status; postfix start`, differs: "no line of getopt before the usage message (docs/differences.md)"},
 	{name: "postfix as user", user: "bob", script: `postfix status; postfix reload`},
 	{name: "sendmail bad option", user: "bob", script: `sendmail -y; sendmail -bz; sendmail -f; sendmail -O; sendmail -oQ; sendmail -N foo x; sendmail -R foo x; sendmail -V '' x`, differs: "the command line is read once: getopt complains once; an empty -V is taken as no VERP"},
 	{name: "sendmail no recipient", user: "bob", script: `echo x | sendmail; printf 'Subject: x\n\ny\n' | sendmail -t`},
@@ -201,7 +201,7 @@ func runCommands(w *world.World, o *observation) {
 	workers.Wait()
 }
 
-// lessNoise leaves out what libdb itself writes (docs/differences.d/table.md).
+// lessNoise leaves out what libdb itself writes (docs/differences.md).
 func lessNoise(text string) string {
 	var b strings.Builder
 	for line := range strings.Lines(text) {

@@ -64,11 +64,11 @@ var services = []service{
 	{name: "tls level", options: "-o smtpd_tls_security_level=nonsense"},
 	{name: "tls missing certificate", options: "-o smtpd_tls_security_level=may -o smtpd_tls_cert_file=/nonexistent/cert.pem",
 		differs: "the texts of the TLS library"},
-	{name: "milter syntax", options: "-o smtpd_milters=nonsense:", differs: "Milters are left out (docs/differences.d/smtpd.md)"},
+	{name: "milter syntax", options: "-o smtpd_milters=nonsense:", differs: "Milters are left out (docs/differences.md)"},
 	{name: "program missing", options: "!nosuchprogram",
-		differs: "master itself says so, no child ends with status 1 (docs/differences.d/master.md)"},
+		differs: "master itself says so, no child ends with status 1 (docs/differences.md)"},
 	{name: "program not executable", options: "!../../../../etc/passwd",
-		differs: "master itself says so, no child ends with status 1 (docs/differences.d/master.md)"},
+		differs: "master itself says so, no child ends with status 1 (docs/differences.md)"},
 }
 
 func serviceReasons() map[string]string {

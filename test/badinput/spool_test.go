@@ -65,7 +65,7 @@ var spooledFiles = []spooled{
 // about looks at what the commands say of all these files at once.
 var spoolCommands = []spooled{
 	{name: "postqueue -p", script: `postqueue -p | grep -v waiting | grep -E 'ABC|warning|passwd' | sort`},
-	{name: "postcat each", script: `for f in incoming/ABC* corrupt/ABC* hold/ABC* maildrop/ABC0000001; do postcat -e "$f" 2>&1 | strings | head -5; done | sort | uniq`, differs: "postcat goes on behind a damaged record (docs/differences.d/spool.md)"},
+	{name: "postcat each", script: `for f in incoming/ABC* corrupt/ABC* hold/ABC* maildrop/ABC0000001; do postcat -e "$f" 2>&1 | strings | head -5; done | sort | uniq`, differs: "postcat goes on behind a damaged record (docs/differences.md)"},
 	{name: "postsuper -s", script: `postsuper -s 2>&1 | grep -v 'Successful\|Renamed\|old name\|inode' | sort`},
 	{name: "postsuper -p", script: `postsuper -p 2>&1 | sort`},
 }
