@@ -12,11 +12,16 @@ import (
 	"golang.org/x/sys/unix"
 
 	"posthaste/pkg/service/agent"
+	"posthaste/pkg/sys/dirsync"
 )
 
 // Maildirs delivers to maildirs. It tells apart the deliveries that one process
-// makes in one second; a process has one.
-type Maildirs struct{ made atomic.Uint64 }
+// makes in one second, and lets those to one maildir share the fsyncs of its
+// directory; a process has one.
+type Maildirs struct {
+	made   atomic.Uint64
+	synced dirsync.Group
+}
 
 // Denied logs what may help with a maildir that its user may not write to.
 func Denied(j *agent.Job, uid, gid int, err error) {
@@ -68,7 +73,7 @@ func (m *Maildirs) Write(j *agent.Job, dir string, gid int, how Format) error {
 	final := fmt.Sprintf("%snew/%d.V%xI%xM%d.%s", dir, now.Unix(), info.Dev, info.Ino, now.Nanosecond()/1000, host)
 	err = making(func() error { return os.Link(temp, final) }, gid, dir+"cur", dir+"new")
 	if err == nil {
-		err = syncDir(dir + "new")
+		err = m.synced.Do(dir+"new", func() error { return syncDir(dir + "new") })
 	}
 	if err != nil {
 		return failure("create maildir file "+final, err)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"posthaste/pkg/conf"
+	"posthaste/pkg/sys/dirsync"
 	"posthaste/pkg/sys/maillog"
 )
 
@@ -66,7 +67,7 @@ type Spool struct {
 	long    bool
 	log     Logger
 	fs      FS
-	syncer  dirSyncer
+	syncer  dirsync.Group
 	mu      sync.Mutex
 	durable map[inode]bool // hash directories whose own names are durable
 	clockOK bool           // incoming's time stamps agree with our clock
@@ -84,7 +85,6 @@ func New(dir string, o Options) *Spool {
 		s.log = discard{}
 	}
 	s.durable = map[inode]bool{}
-	s.syncer.sync = s.fs.SyncDir
 	return s
 }
 
