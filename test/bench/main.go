@@ -121,12 +121,8 @@ func once(s world.Suite, m measure, n int) (float64, error) {
 // loadTools puts Debian's load generators and their libraries under
 // /opt-like paths of the machine, whatever suite it runs.
 func loadTools(w *world.World) error {
-	root, err := world.Root()
-	if err != nil {
-		return err
-	}
 	r := w.Sh(`mkdir -p /usr/lib/postfix /usr/local/load; cp "$1"/usr/sbin/smtp-source "$1"/usr/sbin/smtp-sink /usr/local/load/ &&
-		for f in "$1"/usr/lib/postfix/*.so*; do [ -e /usr/lib/postfix/"${f##*/}" ] || cp -a "$f" /usr/lib/postfix/; done`, root+"/build/debian")
+		for f in "$1"/usr/lib/postfix/*.so*; do [ -e /usr/lib/postfix/"${f##*/}" ] || cp -a "$f" /usr/lib/postfix/; done`, world.Inside(world.Debian))
 	if r.Code != 0 {
 		return fmt.Errorf("load tools: %s", r.Err)
 	}

@@ -104,6 +104,9 @@ func tree(s Suite) (string, error) {
 	return dir, nil
 }
 
+// Inside is where a machine sees a suite's files.
+func Inside(s Suite) string { return "/mnt/" + s.String() }
+
 // program is the path of a swappable program.
 func program(name string) string {
 	if strings.HasPrefix(name, "/") {
@@ -165,6 +168,7 @@ for d in usr etc var; do
 	for t in "$@"; do [ -d "$t/$d" ] && lower=$t/$d:$lower; done
 	mount -t overlay overlay -o "lowerdir=$lower,upperdir=$D/$d.upper,workdir=$D/$d.work" "/$d"
 done
+mount --bind "$BUILD" /mnt # the suites, also where /tmp or /home hide the repository
 mkdir -p "$D/spool" "$D/home" "$D/dev" "$D/mail" "$D/tmp"
 chmod 1777 "$D/tmp"
 for b in null zero full random urandom tty; do touch "$D/dev/$b"; mount --bind "/dev/$b" "$D/dev/$b"; done
@@ -195,7 +199,7 @@ func (w *World) start(debian, suite string) error {
 	}
 	w.init = exec.Command("/bin/bash", append([]string{"-c", boot, "world", w.Dir}, trees...)...)
 	w.init.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWPID, Setsid: true}
-	w.init.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C"}
+	w.init.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C", "BUILD=" + filepath.Dir(debian)}
 	var errs bytes.Buffer
 	w.init.Stderr = &errs
 	var err error
@@ -282,8 +286,8 @@ func (w *World) configure() error {
 	if r := w.Sh(setup); r.Code != 0 {
 		return fmt.Errorf("configure world: %s%s", r.Out, r.Err)
 	}
-	from, err := tree(w.Options.Suite.other())
-	if err != nil && len(w.Options.Swap) > 0 {
+	from := Inside(w.Options.Suite.other())
+	if _, err := tree(w.Options.Suite.other()); err != nil && len(w.Options.Swap) > 0 {
 		return err
 	}
 	for _, name := range w.Options.Swap {
@@ -296,11 +300,7 @@ func (w *World) configure() error {
 	}
 	if w.Options.Suite == Ours && len(w.Options.Swap) > 0 || w.Options.Suite == Debian {
 		// Debian's programs find their libraries by this path.
-		debian, err := tree(Debian)
-		if err != nil {
-			return err
-		}
-		if r := w.Sh(`mkdir -p /usr/lib/postfix; for f in "$1"/usr/lib/postfix/*.so*; do cp -a "$f" /usr/lib/postfix/; done; ls "$1"/usr/lib/x86_64-linux-gnu 2>/dev/null | while read f; do [ -e /usr/lib/x86_64-linux-gnu/$f ] || cp -a "$1/usr/lib/x86_64-linux-gnu/$f" /usr/lib/x86_64-linux-gnu/; done`, debian); r.Code != 0 {
+		if r := w.Sh(`mkdir -p /usr/lib/postfix; for f in "$1"/usr/lib/postfix/*.so*; do cp -a "$f" /usr/lib/postfix/; done; ls "$1"/usr/lib/x86_64-linux-gnu 2>/dev/null | while read f; do [ -e /usr/lib/x86_64-linux-gnu/$f ] || cp -a "$1/usr/lib/x86_64-linux-gnu/$f" /usr/lib/x86_64-linux-gnu/; done`, Inside(Debian)); r.Code != 0 {
 			return fmt.Errorf("libraries: %s", r.Err)
 		}
 	}
@@ -497,14 +497,13 @@ func (w *World) WaitLog(patience time.Duration, texts ...string) (string, error)
 // Install puts the other suite's programs over this machine's, as an
 // administrator would exchange packages; the mail system must be stopped.
 func (w *World) Install(s Suite) error {
-	from, err := tree(s)
-	if err != nil {
+	if _, err := tree(s); err != nil {
 		return err
 	}
 	r := w.Sh(`set -e; for d in sbin bin lib/postfix; do
 			(cd "$1/usr/$d" && find . \( -type f -o -type l \) | while read f; do mkdir -p "/usr/$d/${f%/*}"; cp -a --remove-destination "$f" "/usr/$d/$f"; done)
 		done
-		for p in postdrop postqueue; do chgrp postdrop /usr/sbin/$p; chmod 2555 /usr/sbin/$p; done`, from)
+		for p in postdrop postqueue; do chgrp postdrop /usr/sbin/$p; chmod 2555 /usr/sbin/$p; done`, Inside(s))
 	if r.Code != 0 {
 		return fmt.Errorf("install %s: %s", s, r.Err)
 	}
