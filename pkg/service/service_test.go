@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -144,7 +145,11 @@ func writeConfig(t *testing.T, dir string) {
 	t.Helper()
 	owner, group := "daemon", "mail"
 	if os.Getuid() != 0 {
-		owner = os.Getenv("USER")
+		me, err := user.Current()
+		if err != nil {
+			t.Fatal(err)
+		}
+		owner = me.Username
 	}
 	main := fmt.Sprintf("compatibility_level = 3.6\nqueue_directory = %[1]s/spool\ndata_directory = %[1]s/lib\nmail_owner = %[2]s\nsetgid_group = %[3]s\nmyhostname = host.example.com\nmaillog_file = %[1]s/log\nmaillog_file_prefixes = /\ninet_protocols = ipv4\ndefault_process_limit = 7\n", dir, owner, group)
 	must(t, os.WriteFile(filepath.Join(dir, "etc/main.cf"), []byte(main), 0o644))

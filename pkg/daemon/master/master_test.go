@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -372,7 +373,11 @@ func newSite(t *testing.T, masterCF string) *site {
 	}
 	owner, group := "daemon", "mail"
 	if os.Getuid() != 0 {
-		owner = os.Getenv("USER")
+		me, err := user.Current()
+		if err != nil {
+			t.Fatal(err)
+		}
+		owner = me.Username
 	}
 	for _, d := range []string{"etc", "spool/pid", "spool/public", "spool/private", "lib", "sbin"} {
 		must(t, os.MkdirAll(filepath.Join(s.dir, d), 0o777))
