@@ -224,15 +224,26 @@ func (w *World) start(debian, suite string) error {
 	return w.collectSyslog()
 }
 
-// debianConfig is a tree with Debian's data files only.
+// debianConfig is a tree with Debian's data files only. Test binaries run beside
+// each other: whoever is first to have it complete puts it in place.
 func debianConfig(debian string) (string, error) {
 	dir := debian + ".conf"
 	if _, err := os.Stat(dir); err == nil {
 		return dir, nil
 	}
-	script := `set -e; mkdir -p "$2.part/usr/share" "$2.part/etc"; cp -a "$1/usr/share/postfix" "$2.part/usr/share/"; cp -a "$1/etc/." "$2.part/etc/"; mv "$2.part" "$2"`
-	if out, err := exec.Command("/bin/sh", "-c", script, "conf", debian, dir).CombinedOutput(); err != nil {
+	part, err := os.MkdirTemp(filepath.Dir(dir), "conf.")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(part)
+	script := `set -e; chmod 755 "$2"; mkdir -p "$2/usr/share" "$2/etc"; cp -a "$1/usr/share/postfix" "$2/usr/share/"; cp -a "$1/etc/." "$2/etc/"`
+	if out, err := exec.Command("/bin/sh", "-c", script, "conf", debian, part).CombinedOutput(); err != nil {
 		return "", fmt.Errorf("copy Debian's configuration: %s", out)
+	}
+	if err := os.Rename(part, dir); err != nil {
+		if _, missing := os.Stat(dir); missing != nil {
+			return "", err
+		}
 	}
 	return dir, nil
 }
