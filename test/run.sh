@@ -19,7 +19,7 @@ make --no-print-directory build/ours || exit 1
 
 echo "== tests"
 if [ -z "$(gofmt -l cmd pkg test)" ]; then :; else gofmt -l cmd pkg test; echo "not gofmt-clean"; status=1; fi
-$GO vet ./... || status=1
+$GO vet ./cmd/... ./pkg/... ./test/... || status=1
 $GO build -o build/report ./test/report || exit 1
-$GO test -json -count=1 -timeout 9m ./... | ./build/report || status=1
+$GO test -json -count=1 -timeout 9m ./cmd/... ./pkg/... ./test/... | ./build/report || status=1
 exit $status

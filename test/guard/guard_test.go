@@ -70,7 +70,7 @@ func top(t *testing.T) string {
 }
 
 func packages(t *testing.T) []goPackage {
-	cmd := exec.Command("go", "list", "-json=ImportPath,Dir,Doc,Imports,Deps,GoFiles", "./...")
+	cmd := exec.Command("go", "list", "-json=ImportPath,Dir,Doc,Imports,Deps,GoFiles", "./cmd/...", "./pkg/...", "./test/...")
 	cmd.Dir = top(t)
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
