@@ -14,7 +14,7 @@ import (
 // system's decision. It is safe for concurrent use.
 type Verifier struct {
 	Roots *Roots           // trust anchors; nil is none
-	Depth int              // the longest chain: number of certificates above the peer's
+	Depth int              // the longest chain: number of intermediate certificates
 	Usage x509.ExtKeyUsage // what the peer's certificate must be for
 }
 
@@ -82,7 +82,7 @@ func (v *Verifier) Verify(chain []*x509.Certificate, now time.Time) Verdict {
 		return v.classify(chain, now, err)
 	}
 	for _, f := range found {
-		if len(f)-1 <= v.Depth {
+		if len(f)-2 <= v.Depth {
 			return Verdict{}
 		}
 	}
@@ -100,7 +100,7 @@ func (v *Verifier) classify(chain []*x509.Certificate, now time.Time, err error)
 		return Verdict{reason: selfSigned}
 	case !anchored:
 		return Verdict{reason: unknownIssuer, depth: len(path) - 1, text: DistinguishedName(top.Issuer)}
-	case len(path)-1 > v.Depth:
+	case len(path)-2 > v.Depth:
 		return Verdict{reason: tooLong, limit: v.Depth}
 	}
 	for depth := len(path) - 1; depth >= 0; depth-- {
