@@ -20,14 +20,15 @@ import (
 // with everything before it in the same line sent along ("inject:" sends
 // without reading).
 type tlsCase struct {
-	name    string
-	options string // main.cf lines; %T is the directory of the certificates
-	steps   []string
-	cert    string // client certificate, testdata/tls/CERT.pem
-	sni     string
-	max     uint16 // highest TLS version
-	suites  []uint16
-	early   bool // the handshake comes first
+	name     string
+	options  string // main.cf lines; %T is the directory of the certificates
+	steps    []string
+	cert     string // client certificate, testdata/tls/CERT.pem
+	sni      string
+	max      uint16 // highest TLS version
+	suites   []uint16
+	early    bool // the handshake comes first
+	received bool // the Received: header of the message is compared
 }
 
 // tlsBase are the options of all TLS sessions.
@@ -125,14 +126,35 @@ func (c tlsCase) play(t testing.TB, conn net.Conn) string {
 }
 
 var (
-	maskLibrary = regexp.MustCompile(`(TLS library problem: ).*`)
 	maskTicket  = regexp.MustCompile(`(key expiration: ).*`)
+	maskService = regexp.MustCompile(`(for service )(\S+:\d+|smtp)`)
 )
+
+// foreign are lines that only OpenSSL can write: its error texts, and the
+// states of its handshake.
+func foreign(line string) bool {
+	return unimportant(line) || strings.HasPrefix(line, "warning: TLS library problem: ") || strings.HasPrefix(line, "SSL_accept:")
+}
 
 func maskTLS(line string) string {
 	line = mask(line)
-	line = maskLibrary.ReplaceAllString(line, "${1}TEXT")
+	line = maskService.ReplaceAllString(line, "${1}SERVICE")
 	return maskTicket.ReplaceAllString(line, "${1}TIME")
+}
+
+var maskTrace = regexp.MustCompile(` id [0-9A-F]+|\w+, .*`)
+
+// maskReceived is the first header of a message without what differs from run
+// to run.
+func maskReceived(lines []string) string {
+	var b strings.Builder
+	for i, line := range lines {
+		if i > 0 && !strings.HasPrefix(line, "\t") {
+			break
+		}
+		b.WriteString("R: " + maskTrace.ReplaceAllString(line, "") + "\n")
+	}
+	return b.String()
 }
 
 // TestTLSRecord plays tlsCases to Debian's smtpd on a private machine and
@@ -184,13 +206,22 @@ func TestTLSRecord(t *testing.T) {
 		if line, err := w.WaitLog(10*time.Second, fmt.Sprintf(" s%d/smtpd[", i), "disconnect from"); err != nil {
 			t.Error(c.name, line, err)
 		}
+		if c.received {
+			line, err := w.WaitLog(time.Second, fmt.Sprintf(" s%d/smtpd[", i), ": client=")
+			if err != nil {
+				t.Fatal(c.name, err)
+			}
+			id := strings.Fields(line[strings.Index(line, "]: ")+3:])[0]
+			text := w.Run("", "postcat", "-hq", strings.TrimSuffix(id, ":")).Out
+			talks[i] += maskReceived(strings.Split(text, "\n"))
+		}
 	}
 	for i, c := range cases {
 		got := talks[i]
 		for line := range strings.Lines(w.Syslog()) {
 			if _, rest, ok := strings.Cut(line, fmt.Sprintf(" s%d/smtpd[", i)); ok {
 				_, rest, _ = strings.Cut(rest, "]: ")
-				if rest = strings.TrimRight(rest, "\n"); !unimportant(rest) {
+				if rest = strings.TrimRight(rest, "\n"); !foreign(rest) {
 					got += "L: " + maskTLS(rest) + "\n"
 				}
 			}
@@ -216,6 +247,7 @@ func TestTLSGolden(t *testing.T) {
 		data, _ := os.ReadFile(n)
 		os.WriteFile(filepath.Join(dir, filepath.Base(n)), data, 0o600)
 	}
+	os.WriteFile(filepath.Join(dir, "main.cf"), []byte("# no PEM\n"), 0o600)
 	for _, c := range tlsCases() {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -223,12 +255,21 @@ func TestTLSGolden(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			srv, _, log := newTestServer(t, c.configuration(dir))
+			srv, fake, log := newTestServer(t, c.configuration(dir))
 			conn, done := connect(t, srv)
 			got := maskTalk(c.play(t, conn))
 			waitFor(t, done)
+			if c.received {
+				var header []string
+				for _, r := range fake.messages[0].records {
+					if r[0] == 'N' {
+						header = append(header, r[1:])
+					}
+				}
+				got += maskReceived(header)
+			}
 			for _, line := range log.Lines() {
-				if !unimportant(line) {
+				if !foreign(line) {
 					got += "L: " + strings.ReplaceAll(maskTLS(line), dir, "/etc/postfix") + "\n"
 				}
 			}

@@ -29,6 +29,9 @@ func permitAnyCert(e evaluation) verdict {
 // public key in relay_clientcerts.
 func permitKnownCert(e evaluation) verdict {
 	if e.tls == nil || e.tls.cert == nil {
+		if !e.srv.set.tls.asks() {
+			e.log.Warn("%s is requested, but \"smtpd_tls_ask_ccert = no\"", e.element.name)
+		}
 		return dunno
 	}
 	e.warnDigest()
@@ -59,9 +62,9 @@ func (e evaluation) certAccess(order ...string) verdict {
 		}
 		return dunno
 	}
-	e.warnDigest()
 	keys := map[string]string{"cert_fingerprint": e.tls.fingerprint, "pubkey_fingerprint": e.tls.keyFingerprint}
 	for _, what := range order {
+		e.warnDigest()
 		l := e.lookup(e.tls.subject, "Client certificate")
 		l.datum = keys[what]
 		if v, found := l.try(keys[what], false); found && v != dunno {

@@ -169,7 +169,7 @@ func (h *handshake) choose(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg.Certificates = h.recorder.WrapAll(certs)
+	cfg.Certificates = h.recorder.WrapAll(mailtls.Prefer(certs, hello.SignatureSchemes, version))
 	if e.tickets != nil {
 		keys, until := e.tickets.current()
 		cfg.SetSessionTicketKeys(keys)
