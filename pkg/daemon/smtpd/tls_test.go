@@ -28,6 +28,7 @@ type tlsCase struct {
 	max      uint16 // highest TLS version
 	suites   []uint16
 	early    bool // the handshake comes first
+	silent   bool // the client does not wait for the banner
 	received bool // the Received: header of the message is compared
 }
 
@@ -104,7 +105,9 @@ func (c tlsCase) play(t testing.TB, conn net.Conn) string {
 	if c.early {
 		shake()
 	}
-	read()
+	if !c.silent {
+		read()
+	}
 	for _, step := range c.steps {
 		if over {
 			break
