@@ -27,6 +27,7 @@ type session struct {
 	policy    *tlsPolicy
 	tls       *tls.ConnectionState
 	trust     mailtls.Trust
+	matched   string // the name or digest by which the certificate was accepted
 	summary   mailtls.Summary
 	sent      []string // XFORWARD attributes that the server takes
 

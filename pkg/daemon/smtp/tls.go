@@ -119,6 +119,9 @@ func newEngine(t *tlsSettings, prefix string, log *maillog.Logger) *tlsEngine {
 		log.Warn("%v: disabling TLS support", err)
 		return nil
 	}
+	for i := range e.certs {
+		e.certs[i] = e.roots.Complete(e.certs[i])
+	}
 	if t.sessions {
 		e.sessions = newSessionCache(t.sessionTime)
 	}
@@ -181,6 +184,9 @@ func (r *request) startTLS(s *session) bool {
 		r.d.log.Warn("%s: %v", s.server.relay(), err)
 		return r.handshakeFailed(s)
 	}
+	if r.d.tls.log.Has(mailtls.LogVerbose) {
+		r.d.log.Info("setting up TLS connection to %s", s.server.relay())
+	}
 	c := tls.Client(s.conn.NetConn(), cfg)
 	if r.d.startTLSTimeout > 0 {
 		c.SetDeadline(time.Now().Add(r.d.startTLSTimeout))
@@ -195,9 +201,13 @@ func (r *request) startTLS(s *session) bool {
 	s.tls = &state
 	trust := r.judge(s)
 	s.summary = mailtls.Describe(&state, mailtls.ClientSide, recorder)
+	if state.DidResume && state.Version >= tls.VersionTLS13 && len(state.PeerCertificates) > 0 {
+		s.summary.Server = mailtls.KeyOnly(state.PeerCertificates[0])
+	}
 	s.trust = trust
-	if r.d.tls.log.Has(mailtls.LogSummary) {
-		r.d.log.Info("%s", s.summary.Line(trust, "established to", s.server.relay(), ""))
+	r.logCertificate(s)
+	if r.d.tls.log.Has(mailtls.LogSummary) || s.policy.reuse {
+		r.d.log.Info("%s", s.summary.Line(trust, "established to", s.tlsPeer(), ""))
 	}
 	if !s.policy.level.MustMatch() || trust == mailtls.Verified {
 		return true
@@ -311,18 +321,50 @@ func (r *request) judge(s *session) mailtls.Trust {
 	return trust
 }
 
+// logCertificate tells what matched and whose certificate it is, if that is
+// wanted.
+func (r *request) logCertificate(s *session) {
+	wanted := mailtls.LogPeerCert | mailtls.LogCertMatch | mailtls.LogVerbose
+	chain := s.tls.PeerCertificates
+	if len(chain) == 0 || !r.d.tls.log.Has(wanted) {
+		return
+	}
+	peer, name := s.tlsPeer(), chain[0].Subject.CommonName
+	if r.d.tls.log.Has(wanted&^mailtls.LogVerbose) && s.matched != "" {
+		what := "matched peername"
+		if s.policy.level == mailtls.LevelFingerprint {
+			what = "Matched fingerprint"
+		}
+		r.d.log.Info("%s: %s: %s", peer, what, s.matched)
+	}
+	if s.policy.level > mailtls.LevelFingerprint && s.matched != "" {
+		name = s.matched
+	}
+	d := r.d.engine.digest
+	r.d.log.Info("%s: subject_CN=%s, issuer_CN=%s, fingerprint=%s, pkey_fingerprint=%s", peer, name, mailtls.IssuerName(chain[0]), d.Cert(chain[0]), d.PublicKey(chain[0]))
+}
+
 const certFailed = "server certificate verification failed for "
 
 func (r *request) verdict(s *session, chain []*x509.Certificate) (trust mailtls.Trust, problem string) {
-	p, peer := s.policy, s.server.relay()
+	p, peer := s.policy, s.tlsPeer()
 	if p.level == mailtls.LevelFingerprint {
+		d := r.d.engine.digest
 		for _, want := range p.match {
-			d := r.d.engine.digest
 			if mailtls.SameFingerprint(want, d.Cert(chain[0])) || mailtls.SameFingerprint(want, d.PublicKey(chain[0])) {
+				s.matched = strings.ToUpper(strings.ReplaceAll(want, ":", ""))
 				return mailtls.Verified, ""
 			}
 		}
 		return mailtls.Untrusted, certFailed + peer + ": " + mailtls.NoTLSA
+	}
+	named := true
+	if p.level.MustMatch() {
+		if len(p.match) == 0 {
+			r.d.log.Warn("%s: could not configure peer name checks", peer)
+			return mailtls.Untrusted, certFailed + peer + ": num=1:unspecified certificate verification error"
+		}
+		s.matched, _, named = mailtls.MatchNames(chain[0], p.match, false)
 	}
 	now, depth := time.Now(), r.d.tls.depth+rootsAbove
 	var v mailtls.Verdict
@@ -331,19 +373,11 @@ func (r *request) verdict(s *session, chain []*x509.Certificate) (trust mailtls.
 	} else {
 		v = p.anchors.Verify(chain, depth, now)
 	}
-	named := true
-	if p.level.MustMatch() {
-		if len(p.match) == 0 {
-			r.d.log.Warn("%s: could not configure peer name checks", peer)
-			return mailtls.Untrusted, certFailed + peer + ": num=1:unspecified certificate verification error"
-		}
-		_, _, named = mailtls.MatchNames(chain[0], p.match, false)
-	}
 	switch {
-	case !v.Trusted():
-		return mailtls.Untrusted, v.Message("server", peer)
-	case !named:
+	case !named && !v.WrongUsage():
 		return mailtls.Untrusted, certFailed + peer + ": num=62:hostname mismatch"
+	case !v.Trusted():
+		return mailtls.Untrusted, v.LimitedTo(depth-1).Message("server", peer)
 	case p.level.MustMatch():
 		return mailtls.Verified, ""
 	}
@@ -437,9 +471,13 @@ func (d *daemon) openTLS() {
 	}
 }
 
+// tlsPeer is the name of the server in log lines about an established TLS
+// session.
+func (s *session) tlsPeer() string { return strings.ToLower(s.server.relay()) }
+
 // logReuse is the log line of a TLS connection that is used again.
 func (s *session) logReuse() {
 	if s.tls != nil {
-		s.d.log.Info("%s", s.summary.Line(s.trust, "reused to", s.server.relay(), ""))
+		s.d.log.Info("%s", s.summary.Line(s.trust, "reused to", s.tlsPeer(), ""))
 	}
 }

@@ -263,6 +263,14 @@ func (s *peer) talk(c net.Conn) {
 				return
 			}
 			c, in, secure = t, bufio.NewReader(t), true
+			if s.how["speak"] {
+				fmt.Fprint(c, "250 peer.test\r\n250 2.1.0 ok\r\n250 2.1.5 ok\r\n")
+				time.Sleep(50 * time.Millisecond)
+			}
+			if s.how["speak1"] {
+				fmt.Fprint(c, "250 peer.test\r\n")
+				time.Sleep(50 * time.Millisecond)
+			}
 		case verb == "EHLO" || verb == "LHLO":
 			if secure && s.how["late"] {
 				return

@@ -83,9 +83,9 @@ func (r *request) newPolicy(srv server) (*tlsPolicy, dsn.Status) {
 			return nil, policyError
 		}
 	case !r.d.tables.tlsPerSite.Empty():
-		var ok bool
-		if found, ok = r.perSite(p, srv); !ok {
-			return nil, policyError
+		var why dsn.Status
+		if found, why = r.perSite(p, srv); why.Code != "" {
+			return nil, why
 		}
 	}
 	if !found || r.d.tables.tlsPolicy.Empty() && p.level == mailtls.LevelMay && r.d.tls.level > mailtls.LevelMay {
@@ -129,6 +129,10 @@ func (r *request) complete(p *tlsPolicy, site *sitePolicy, srv server) (*tlsPoli
 	}
 	if !site.seen["servername"] {
 		p.sni = t.servername
+		if p.sni != "" && !dns.ValidHostname(p.sni) {
+			r.d.log.Warn("\"%stls_servername = %s\" specifies an invalid hostname", r.d.prefix, p.sni)
+			return nil, policyError
+		}
 	}
 	p.sni = r.serverName(p.sni, srv)
 	switch p.level {
@@ -223,14 +227,15 @@ func (r *request) lookupPolicy(site *sitePolicy) (found, ok bool) {
 }
 
 // perSite applies smtp_tls_per_site, the predecessor of the policy maps.
-func (r *request) perSite(p *tlsPolicy, srv server) (found, ok bool) {
+// why is a status when that failed.
+func (r *request) perSite(p *tlsPolicy, srv server) (found bool, why dsn.Status) {
 	const name = "tls_per_site"
 	for i, key := range []string{r.dest.text, srv.host} {
 		kind := [...]string{"next-hop destination", "server hostname"}[i]
 		value, hit, err := r.d.tables.tlsPerSite.Find(r.ctx, key)
 		if err != nil {
-			r.d.log.Warn("%s%s, %s \"%s\": per-site table lookup error", r.d.prefix, name, kind, key)
-			return true, false
+			r.d.log.Warn("%s%s: %s \"%s\": per-site table lookup error", r.d.prefix, name, kind, key)
+			return true, dsn.Status{Code: "4.3.0", Reason: "Temporary lookup error"}
 		}
 		if !hit {
 			continue
@@ -238,14 +243,14 @@ func (r *request) perSite(p *tlsPolicy, srv server) (found, ok bool) {
 		at, known := perSiteLevels[strings.ToUpper(value)]
 		if !known {
 			r.d.log.Warn("%s%s: unknown TLS policy '%s' for %s %s", r.d.prefix, name, value, kind, key)
-			return true, false
+			return true, policyError
 		}
 		if at == mailtls.LevelNone && p.level <= mailtls.LevelMay || at == mailtls.LevelMay && p.level < mailtls.LevelNone || at > mailtls.LevelMay && at > p.level {
 			p.level = at
 		}
 		found = true
 	}
-	return found, true
+	return found, why
 }
 
 var perSiteLevels = map[string]mailtls.Level{"NONE": mailtls.LevelNone, "MAY": mailtls.LevelMay,

@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -60,10 +61,21 @@ func (a *Anchors) Empty() bool { return a == nil || len(a.certs) == 0 && len(a.k
 
 // Verify judges a server's chain by the anchors alone. A certificate of the
 // chain, the server's own too, is trusted when it is an anchor, has an
-// anchor's key or is signed by one.
+// anchor's key or is signed by one. The server's own is not asked for its
+// dates then.
 func (a *Anchors) Verify(chain []*x509.Certificate, depth int, now time.Time) Verdict {
 	if len(chain) == 0 {
 		return Verdict{reason: noCertificate}
+	}
+	for _, c := range a.certs {
+		if c.Equal(chain[0]) {
+			return Verdict{}
+		}
+	}
+	for _, key := range a.keys {
+		if sameKey(chain[0].PublicKey, key) {
+			return Verdict{}
+		}
 	}
 	roots := NewRoots(a.certs...)
 	for _, c := range chain {
@@ -108,4 +120,36 @@ func keyAlgorithm(key crypto.PublicKey) x509.PublicKeyAlgorithm {
 		return x509.Ed25519
 	}
 	return x509.UnknownPublicKeyAlgorithm
+}
+
+// LimitedTo is the verdict with another number for a chain that is too long.
+func (v Verdict) LimitedTo(limit int) Verdict {
+	v.limit = limit
+	return v
+}
+
+// KeyOnly is the signature of a server in a resumed session: its key is known,
+// but nothing was signed.
+func KeyOnly(c *x509.Certificate) Signature {
+	s := keySignature(c)
+	s.Digest = ""
+	return s
+}
+
+// WrongUsage reports whether the certificate is for something else.
+func (v Verdict) WrongUsage() bool { return v.reason == wrongUsage }
+
+// Complete adds the certificates above a certificate that comes without them,
+// as far as they are trust anchors.
+func (r *Roots) Complete(c tls.Certificate) tls.Certificate {
+	if len(c.Certificate) != 1 || c.Leaf == nil {
+		return c
+	}
+	for last := c.Leaf; !isSelfSigned(last) && len(c.Certificate) < maxPath; {
+		if last = issuerOf(last, r.all()); last == nil {
+			break
+		}
+		c.Certificate = append(c.Certificate, last.Raw)
+	}
+	return c
 }
