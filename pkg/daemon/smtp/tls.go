@@ -2,7 +2,6 @@ package smtp
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"io"
 	"os"
@@ -11,7 +10,6 @@ import (
 	"time"
 
 	"posthaste/pkg/conf"
-	"posthaste/pkg/message/dsn"
 	"posthaste/pkg/sys/maillog"
 	mailtls "posthaste/pkg/wire/tls"
 )
@@ -307,177 +305,9 @@ func (r *request) hasCredentials(s *session) bool {
 	return false
 }
 
-// judge compares the server's certificate with the policy and logs what is
-// wrong with it.
-func (r *request) judge(s *session) mailtls.Trust {
-	chain := s.tls.PeerCertificates
-	if len(chain) == 0 {
-		return mailtls.Anonymous
-	}
-	trust, problem := r.verdict(s, chain)
-	if problem != "" && (s.policy.level.MustMatch() || r.d.tls.log.Has(mailtls.LogUntrusted)) {
-		r.d.log.Info("%s", problem)
-	}
-	return trust
-}
-
-// logCertificate tells what matched and whose certificate it is, if that is
-// wanted.
-func (r *request) logCertificate(s *session) {
-	wanted := mailtls.LogPeerCert | mailtls.LogCertMatch | mailtls.LogVerbose
-	chain := s.tls.PeerCertificates
-	if len(chain) == 0 || !r.d.tls.log.Has(wanted) {
-		return
-	}
-	peer, name := s.tlsPeer(), chain[0].Subject.CommonName
-	if r.d.tls.log.Has(wanted&^mailtls.LogVerbose) && s.matched != "" {
-		what := "matched peername"
-		if s.policy.level == mailtls.LevelFingerprint {
-			what = "Matched fingerprint"
-		}
-		r.d.log.Info("%s: %s: %s", peer, what, s.matched)
-	}
-	if s.policy.level > mailtls.LevelFingerprint && s.matched != "" {
-		name = s.matched
-	}
-	d := r.d.engine.digest
-	r.d.log.Info("%s: subject_CN=%s, issuer_CN=%s, fingerprint=%s, pkey_fingerprint=%s", peer, name, mailtls.IssuerName(chain[0]), d.Cert(chain[0]), d.PublicKey(chain[0]))
-}
-
-const certFailed = "server certificate verification failed for "
-
-func (r *request) verdict(s *session, chain []*x509.Certificate) (trust mailtls.Trust, problem string) {
-	p, peer := s.policy, s.tlsPeer()
-	if p.level == mailtls.LevelFingerprint {
-		d := r.d.engine.digest
-		for _, want := range p.match {
-			if mailtls.SameFingerprint(want, d.Cert(chain[0])) || mailtls.SameFingerprint(want, d.PublicKey(chain[0])) {
-				s.matched = strings.ToUpper(strings.ReplaceAll(want, ":", ""))
-				return mailtls.Verified, ""
-			}
-		}
-		return mailtls.Untrusted, certFailed + peer + ": " + mailtls.NoTLSA
-	}
-	named := true
-	if p.level.MustMatch() {
-		if len(p.match) == 0 {
-			r.d.log.Warn("%s: could not configure peer name checks", peer)
-			return mailtls.Untrusted, certFailed + peer + ": num=1:unspecified certificate verification error"
-		}
-		s.matched, _, named = mailtls.MatchNames(chain[0], p.match, false)
-	}
-	now, depth := time.Now(), r.d.tls.depth+rootsAbove
-	var v mailtls.Verdict
-	if p.anchors.Empty() {
-		v = (&mailtls.Verifier{Roots: r.d.engine.roots, Depth: depth, Usage: x509.ExtKeyUsageServerAuth}).Verify(chain, now)
-	} else {
-		v = p.anchors.Verify(chain, depth, now)
-	}
-	switch {
-	case !named && !v.WrongUsage():
-		return mailtls.Untrusted, certFailed + peer + ": num=62:hostname mismatch"
-	case !v.Trusted():
-		return mailtls.Untrusted, v.LimitedTo(depth-1).Message("server", peer)
-	case p.level.MustMatch():
-		return mailtls.Verified, ""
-	}
-	return mailtls.Trusted, ""
-}
-
-// rootsAbove is how many certificates of a chain the depth limit does not
-// count: as measured with the original, the trust anchor and one below it.
-const rootsAbove = 2
-
-// earlyReply reports a reply that came under TLS before it was asked for: an
-// attacker may have put commands before ours.
-func (r *request) earlyReply(s *session) bool {
-	if s.tls == nil || !r.d.tls.blockEarly || s.conn.Buffered() == 0 {
-		return false
-	}
-	r.d.log.Warn("server %s violates %stls_block_early_mail_reply policy", s.server.name(), r.d.prefix)
-	r.sessionFailed(s, local("4.7.0", "unexpected server message"), true)
-	s.dead = true
-	return true
-}
-
-// tlsPolicyFor is the policy for a server, or false if it cannot be used.
-func (r *request) tlsPolicyFor(srv server, cached bool) (*tlsPolicy, bool) {
-	p, why := r.policy(srv)
-	if p == nil {
-		a, b, what := r.dest.text, srv.host, "TLS policy lookup"
-		if cached || srv.path != "" {
-			what = "TLS policy lookup error"
-		}
-		if srv.path != "" {
-			a, b = srv.host, srv.path
-		}
-		r.d.log.Warn("%s for %s/%s: %s", what, a, b, why.Reason)
-		r.why = why
-		return nil, false
-	}
-	if usable(p, srv) != p && !cached {
-		r.d.log.Warn("smtp_connect_local: opportunistic TLS encryption is not appropriate for unix-domain destinations.")
-	}
-	p = usable(p, srv)
-	if r.d.tls.wrapper && !p.level.Mandatory() {
-		r.d.log.Warn("%stls_wrappermode requires \"%stls_security_level = encrypt\" (or stronger)", r.d.prefix, r.d.prefix)
-		return nil, false
-	}
-	return p, true
-}
-
-// usable is the policy for a server as it can be had: no opportunistic TLS on
-// this machine.
-func usable(p *tlsPolicy, srv server) *tlsPolicy {
-	if srv.path != "" && p.level == mailtls.LevelMay {
-		return plaintext
-	}
-	return p
-}
-
-// noDane handles the levels that need DANE, which is not built in: dane
-// becomes may, as where it cannot work, and dane-only delivers nothing.
-func (r *request) noDane(p *tlsPolicy) (why dsn.Status) {
-	if p.level != mailtls.LevelDane && p.level != mailtls.LevelDaneOnly {
-		return why
-	}
-	t := &r.d.tls
-	switch {
-	case r.dest.unix != "":
-		r.d.log.Warn("%s: the \"%s\" security level is invalid for delivery via unix-domain sockets", r.dest.text, p.level)
-		return policyError
-	case t.daneLookups:
-		r.d.log.Warn("%s: %s configured with dnssec lookups disabled", r.dest.text, p.level)
-	case t.daneMXErrors:
-		r.d.log.Warn("%s: %s configured with MX lookup errors ignored", r.dest.text, p.level)
-	case t.daneOptions:
-		r.d.log.Warn("%s: dns resolver options incompatible with %s TLS", r.dest.text, p.level)
-	default:
-		r.d.log.Warn("%s: %s configured, but DANE is not supported", r.dest.text, p.level)
-	}
-	if p.level == mailtls.LevelDaneOnly {
-		return policyError
-	}
-	p.level = mailtls.LevelMay
-	return why
-}
-
-func loadAnchors(files []string) (*mailtls.Anchors, error) { return mailtls.LoadAnchors(files...) }
-
 // openTLS makes the TLS engine if some destination may need it.
 func (d *daemon) openTLS() {
 	if d.tls.used() {
 		d.engine = newEngine(&d.tls, d.prefix, d.log)
-	}
-}
-
-// tlsPeer is the name of the server in log lines about an established TLS
-// session.
-func (s *session) tlsPeer() string { return strings.ToLower(s.server.relay()) }
-
-// logReuse is the log line of a TLS connection that is used again.
-func (s *session) logReuse() {
-	if s.tls != nil {
-		s.d.log.Info("%s", s.summary.Line(s.trust, "reused to", s.tlsPeer(), ""))
 	}
 }

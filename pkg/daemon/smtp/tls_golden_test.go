@@ -183,7 +183,7 @@ func TestTLSGolden(t *testing.T) {
 				reply = o.deliver(i.req)
 			}
 			got := i.outcome(o.lines.Lines(), o.take(), reply, o.marks(i.req))
-			w := want[c.name]
+			w := c.own + want[c.name]
 			for _, r := range c.differs {
 				w = strings.ReplaceAll(w, r[0], r[1])
 			}

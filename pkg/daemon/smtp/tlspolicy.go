@@ -9,7 +9,6 @@ import (
 
 	"posthaste/pkg/conf"
 	"posthaste/pkg/message/dsn"
-	"posthaste/pkg/table"
 	"posthaste/pkg/wire/dns"
 	mailtls "posthaste/pkg/wire/tls"
 )
@@ -155,7 +154,7 @@ func (r *request) complete(p *tlsPolicy, site *sitePolicy, srv server) (*tlsPoli
 		p.match = r.references(p.match, srv)
 		if len(p.tafiles) == 0 && t.anchorFile != "" {
 			p.tafiles = []string{t.anchorFile}
-			anchors, err := loadAnchors(p.tafiles)
+			anchors, err := mailtls.LoadAnchors(p.tafiles...)
 			if err != nil {
 				r.d.log.Warn("%v", err)
 				return nil, policyError
@@ -256,140 +255,64 @@ func (r *request) perSite(p *tlsPolicy, srv server) (found bool, why dsn.Status)
 var perSiteLevels = map[string]mailtls.Level{"NONE": mailtls.LevelNone, "MAY": mailtls.LevelMay,
 	"MUST_NOPEERMATCH": mailtls.LevelEncrypt, "MUST": mailtls.LevelVerify}
 
-// sitePolicy reads an entry of the policy table: a level, then attributes.
-type sitePolicy struct {
-	*tlsPolicy
-	where string // what the entry is, for warnings
-	warn  func(format string, a ...any)
-	seen  map[string]bool // attributes that were given
-}
-
-func (s *sitePolicy) problem(format string, a ...any) bool {
-	s.warn("%s: %s", s.where, fmt.Sprintf(format, a...))
-	return false
-}
-
-// policyAttribute is the rule of one attribute: whether it can be given once
-// only, whether it needs a value, and what to do with it.
-type policyAttribute struct {
-	once, value bool
-	set         func(s *sitePolicy, name, value string) bool
-}
-
-var policyAttributes = map[string]policyAttribute{
-	"ciphers":          {once: true, value: true, set: func(s *sitePolicy, _, v string) bool { s.grade = v; return true }},
-	"protocols":        {once: true, set: func(s *sitePolicy, _, v string) bool { s.protocols = v; return true }},
-	"servername":       {once: true, set: (*sitePolicy).setServername},
-	"match":            {value: true, set: (*sitePolicy).addMatch},
-	"exclude":          {once: true, set: func(s *sitePolicy, _, v string) bool { s.exclude = v; return true }},
-	"tafile":           {value: true, set: (*sitePolicy).addAnchors},
-	"connection_reuse": {set: (*sitePolicy).setReuse},
-}
-
-// parse reads an entry; false means that it is invalid, which has been logged.
-func (s *sitePolicy) parse(entry string) bool {
-	words := conf.Fields(entry)
-	if len(words) == 0 {
-		return s.problem("invalid empty policy")
-	}
-	level, err := mailtls.ParseLevel(words[0])
-	if err != nil {
-		return s.problem("invalid security level \"%s\"", words[0])
-	}
-	s.level, s.seen = level, map[string]bool{}
-	for _, word := range words[1:] {
-		if level == mailtls.LevelNone {
-			s.problem("ignoring attribute \"%s\" with TLS disabled", word)
-			continue
+// tlsPolicyFor is the policy for a server, or false if it cannot be used.
+func (r *request) tlsPolicyFor(srv server, cached bool) (*tlsPolicy, bool) {
+	p, why := r.policy(srv)
+	if p == nil {
+		a, b, what := r.dest.text, srv.host, "TLS policy lookup"
+		if cached || srv.path != "" {
+			what = "TLS policy lookup error"
 		}
-		if !s.attribute(word) {
-			return false
+		if srv.path != "" {
+			a, b = srv.host, srv.path
 		}
+		r.d.log.Warn("%s for %s/%s: %s", what, a, b, why.Reason)
+		r.why = why
+		return nil, false
 	}
-	return true
+	if usable(p, srv) != p && !cached {
+		r.d.log.Warn("smtp_connect_local: opportunistic TLS encryption is not appropriate for unix-domain destinations.")
+	}
+	p = usable(p, srv)
+	if r.d.tls.wrapper && !p.level.Mandatory() {
+		r.d.log.Warn("%stls_wrappermode requires \"%stls_security_level = encrypt\" (or stronger)", r.d.prefix, r.d.prefix)
+		return nil, false
+	}
+	return p, true
 }
 
-func (s *sitePolicy) attribute(word string) bool {
-	name, value, err := conf.SplitNameValue(word)
-	if err != nil {
-		text, _, _ := strings.Cut(err.Error(), ": ")
-		return s.problem("malformed attribute/value pair \"%s\": %s", word, text)
+// usable is the policy for a server as it can be had: no opportunistic TLS on
+// this machine.
+func usable(p *tlsPolicy, srv server) *tlsPolicy {
+	if srv.path != "" && p.level == mailtls.LevelMay {
+		return plaintext
 	}
-	rule, known := policyAttributes[strings.ToLower(name)]
-	seen := s.seen[strings.ToLower(name)]
+	return p
+}
+
+// noDane handles the levels that need DANE, which is not built in: dane
+// becomes may, as where it cannot work, and dane-only delivers nothing.
+func (r *request) noDane(p *tlsPolicy) (why dsn.Status) {
+	if p.level != mailtls.LevelDane && p.level != mailtls.LevelDaneOnly {
+		return why
+	}
+	t := &r.d.tls
 	switch {
-	case !known:
-		return s.problem("invalid attribute name: \"%s\"", name)
-	case rule.value && value == "":
-		return s.problem("attribute \"%s\" has empty value", name)
-	case rule.once && seen:
-		return s.problem("attribute \"%s\" is specified multiple times", name)
-	}
-	s.seen[strings.ToLower(name)] = true
-	return rule.set(s, name, value)
-}
-
-func (s *sitePolicy) wrongLevel(name string) bool {
-	return s.problem("attribute \"%s\" invalid at security level \"%s\"", name, s.level)
-}
-
-func (s *sitePolicy) addMatch(name, value string) bool {
-	var separator string
-	switch s.level {
-	case mailtls.LevelFingerprint:
-		separator = "|"
-	case mailtls.LevelVerify, mailtls.LevelSecure:
-		separator = ":"
+	case r.dest.unix != "":
+		r.d.log.Warn("%s: the \"%s\" security level is invalid for delivery via unix-domain sockets", r.dest.text, p.level)
+		return policyError
+	case t.daneLookups:
+		r.d.log.Warn("%s: %s configured with dnssec lookups disabled", r.dest.text, p.level)
+	case t.daneMXErrors:
+		r.d.log.Warn("%s: %s configured with MX lookup errors ignored", r.dest.text, p.level)
+	case t.daneOptions:
+		r.d.log.Warn("%s: dns resolver options incompatible with %s TLS", r.dest.text, p.level)
 	default:
-		return s.wrongLevel(name)
+		r.d.log.Warn("%s: %s configured, but DANE is not supported", r.dest.text, p.level)
 	}
-	s.match = append(s.match, slices.DeleteFunc(strings.Split(value, separator), func(w string) bool { return w == "" })...)
-	return true
-}
-
-func (s *sitePolicy) setServername(name, value string) bool {
-	if !dns.ValidHostname(value) {
-		return s.problem("\"%s=%s\" specifies an invalid hostname", name, value)
+	if p.level == mailtls.LevelDaneOnly {
+		return policyError
 	}
-	s.sni = value
-	return true
-}
-
-func (s *sitePolicy) addAnchors(name, value string) bool {
-	if s.level != mailtls.LevelVerify && s.level != mailtls.LevelSecure {
-		return s.wrongLevel(name)
-	}
-	s.tafiles = append(s.tafiles, value)
-	anchors, err := loadAnchors(s.tafiles)
-	if err != nil {
-		s.warn("%v", err)
-		return false
-	}
-	s.anchors = anchors
-	return true
-}
-
-func (s *sitePolicy) setReuse(name, value string) bool {
-	switch strings.ToLower(value) {
-	case "yes":
-		s.reuse = true
-	case "no":
-		s.reuse = false
-	default:
-		return s.problem("attribute \"%s\" has bad value: \"%s\"", name, value)
-	}
-	return true
-}
-
-// tlsTables opens the two tables of policies; the second is not used with the first.
-func (t *tables) tlsTables(env table.Env, prefix string, policy, perSite string) error {
-	const flags = table.Lock | table.FoldFix
-	if policy != "" && perSite != "" {
-		env.Log.Warn("%stls_per_site ignored when %stls_policy_maps is not empty.", prefix, prefix)
-		perSite = ""
-	}
-	if err := t.add(env, &t.tlsPolicy, prefix+"tls_policy_maps", policy, flags|table.UTF8Request); err != nil {
-		return err
-	}
-	return t.add(env, &t.tlsPerSite, prefix+"tls_per_site", perSite, flags|table.UTF8Request)
+	p.level = mailtls.LevelMay
+	return why
 }

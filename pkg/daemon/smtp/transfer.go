@@ -129,6 +129,10 @@ func (x *transfer) run() {
 
 // envelope sends the commands before DATA.
 func (x *transfer) envelope() bool {
+	if x.r.earlyReply(x.s) {
+		x.lost = true
+		return false
+	}
 	one, two := x.xforward()
 	if one != "" && !x.command(pending{kind: cmdXforward1}, one) {
 		return false
