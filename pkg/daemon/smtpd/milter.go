@@ -64,9 +64,7 @@ func (s *session) chooseMilters() {
 	}
 	list := setup.list
 	value, found, err := setup.maps.Find(s.ctx, s.peer.addr)
-	if err != nil {
-		s.log.Warn("%s lookup error for \"%s\"", s.srv.set.milterMaps, s.peer.addr)
-	} else if found {
+	if err == nil && found { // a lookup error has been logged, and is no reason to do without
 		list = value
 	}
 	if strings.EqualFold(list, noMilters) || strings.TrimSpace(list) == "" {
@@ -409,8 +407,13 @@ func (s *session) rcptMacro(name string) (string, bool) {
 func (s *session) targetMacro(name, addr string) (string, bool) {
 	reply, known := s.milters.targets[addr]
 	if !known {
-		var err error
-		reply, err = s.srv.rewrite.Resolve(s.ctx, "", addr)
+		full, err := addr, error(nil)
+		if addr != "" {
+			full, err = s.srv.rewrite.Rewrite(s.ctx, rewrite.Local, addr)
+		}
+		if err == nil {
+			reply, err = s.srv.rewrite.Resolve(s.ctx, "", full)
+		}
 		if err != nil || reply.Flags&rewrite.Fail != 0 {
 			return "", false
 		}

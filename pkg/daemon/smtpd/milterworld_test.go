@@ -110,6 +110,9 @@ var milterCleaners = []struct {
 	{regexp.MustCompile(`postfix/(\d+/)?`), ""},
 	{regexp.MustCompile(`\[\d+\]: `), ": "},
 	{regexp.MustCompile(`(C "\[?[a-z0-9.]+\]?\\x00)4.*127.0.0.1`), "${1}4PORT127.0.0.1"},
+	{regexp.MustCompile(`(C "\[2001:db8::1\]\\x006).*2001`), "${1}PORT2001"},
+	{regexp.MustCompile(`(unreasonable packet length:).*`), "$1"},
+	{regexp.MustCompile(`followed by \d+ data`), "followed by N data"}, // the original's number is not the packet's
 	{regexp.MustCompile(`(client_port}\\x00)\d+`), "${1}PORT"},
 	{regexp.MustCompile(`\d{14}\.QID`), "STAMP.QID"},
 	{regexp.MustCompile(`v\\x00(Postfix|Posthaste) [^\\]*`), `v\x00VERSION`},

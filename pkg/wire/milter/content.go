@@ -94,9 +94,7 @@ func (c *Content) send(e *event, data []byte) error {
 		return ErrDecided
 	}
 	r := c.f.event(c.m, e, data)
-	if r.Verdict == Hold {
-		c.result = r
-	} else if r.Verdict != Continue {
+	if r.Verdict != Continue {
 		c.result, c.done = r, true
 	}
 	if c.m.state != stateMessage {

@@ -127,18 +127,22 @@ func writePacket(w *bufio.Writer, command byte, data []byte) error {
 // readPacket takes one packet of at most MaxPacket bytes. Memory grows with
 // what arrives, not with what the length promises.
 func readPacket(r *bufio.Reader) (packet, error) {
-	var head [5]byte
+	var head [4]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return packet{}, err
 	}
-	n := binary.BigEndian.Uint32(head[:4])
+	n := binary.BigEndian.Uint32(head[:])
 	switch {
 	case n == 0:
 		return packet{}, fmt.Errorf("bad %w: 0", errLength)
 	case n > MaxPacket:
 		return packet{}, fmt.Errorf("unreasonable %w: %d > %d", errLength, n, MaxPacket)
 	}
-	p := packet{command: head[4]}
+	command, err := r.ReadByte()
+	if err != nil {
+		return packet{}, io.ErrUnexpectedEOF
+	}
+	p := packet{command: command}
 	n--
 	for n > 0 {
 		part := make([]byte, min(n, 1<<16))
