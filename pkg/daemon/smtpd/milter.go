@@ -409,7 +409,8 @@ func (s *session) targetMacro(name, addr string) (string, bool) {
 	if !known {
 		full, err := addr, error(nil)
 		if addr != "" {
-			full, err = s.srv.rewrite.Rewrite(s.ctx, rewrite.Local, addr)
+			full, err = s.srv.rewrite.Rewrite(s.ctx, rewrite.Local, address.Quote(addr))
+			full = address.Unquote(full)
 		}
 		if err == nil {
 			reply, err = s.srv.rewrite.Resolve(s.ctx, "", full)

@@ -85,11 +85,9 @@ func runMilterCases(t *testing.T, o world.Options, cases []milterCase) []string 
 		var b strings.Builder
 		fmt.Fprintf(&b, "%s", replies)
 		for j, m := range filters[i] {
-			m.mu.Lock()
-			for _, line := range m.seen {
+			for _, line := range m.lines() {
 				fmt.Fprintf(&b, "filter %d: %s\n", j+1, line)
 			}
-			m.mu.Unlock()
 		}
 		for line := range strings.Lines(w.Syslog()[before:]) {
 			if at := strings.Index(line, "postfix/"); at >= 0 && (strings.Contains(line, "smtpd[") || strings.Contains(line, "cleanup[")) {

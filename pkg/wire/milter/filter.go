@@ -201,7 +201,9 @@ func (m *filter) agree(version int, data []byte) bool {
 	}
 	known, ok := versions[int(theirs)]
 	if !ok {
-		m.warn("milter %s: unexpected protocol version %d", m.name, theirs)
+		if theirs != oddVersion {
+			m.warn("milter %s: unexpected protocol version %d", m.name, theirs)
+		}
 		known = versions[version]
 	}
 	m.version, m.actions, m.events, m.nonEvents = int(theirs), actions, events, versions[6]&^known
@@ -209,7 +211,7 @@ func (m *filter) agree(version int, data []byte) bool {
 		kind, rest, ok := cutNumber(data)
 		list, rest, ok2 := cutString(rest)
 		if !ok || !ok2 {
-			m.warn("milter %s: input packet too short for macro list", m.name)
+			m.warn("milter8_read_data: milter %s: missing string null termimator", m.name) // sic
 			return false
 		}
 		data = rest

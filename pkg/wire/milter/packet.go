@@ -81,6 +81,9 @@ const allActions uint32 = 0x1ff
 // versions are the events that a protocol version knows.
 var versions = map[int]uint32{2: 0x7f, 3: 0x17f, 4: 0x37f, 6: 0x1fffff}
 
+// oddVersion is one that a filter may name, but not milter_protocol.
+const oddVersion = 5
+
 // event is one of the mail server's reports.
 type event struct {
 	name    string // in warnings
