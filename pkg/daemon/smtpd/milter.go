@@ -407,13 +407,11 @@ func (s *session) rcptMacro(name string) (string, bool) {
 func (s *session) targetMacro(name, addr string) (string, bool) {
 	reply, known := s.milters.targets[addr]
 	if !known {
-		full, err := addr, error(nil)
-		if addr != "" {
-			full, err = s.srv.rewrite.Rewrite(s.ctx, rewrite.Local, address.Quote(addr))
-			full = address.Unquote(full)
-		}
-		if err == nil {
-			reply, err = s.srv.rewrite.Resolve(s.ctx, "", full)
+		var err error
+		if addr == "" {
+			reply, err = s.srv.rewrite.Resolve(s.ctx, "", "")
+		} else {
+			reply, err = s.srv.resolveInternal(s.ctx, "", addr)
 		}
 		if err != nil || reply.Flags&rewrite.Fail != 0 {
 			return "", false

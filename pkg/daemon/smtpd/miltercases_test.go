@@ -45,7 +45,7 @@ var milterCases = []milterCase{
 	{name: "version 4", filters: one(answers{"O": "4,3f,0"}), talk: append([]string{"FOO"}, mailTalk...)},
 	{name: "protocol 2", filters: one(answers{"O": "2,3f,0"}), options: []string{"milter_protocol = 2"}, talk: append([]string{"FOO"}, mailTalk...)},
 	{name: "protocol 4 conflict", filters: one(nil), options: []string{"milter_protocol = 4"}, talk: mailTalk[:2]},
-	{name: "protocol no_header_reply", filters: one(answers{"O": "4,3f,0", "L": ""}), options: []string{"milter_protocol = no_header_reply 4"}, talk: mailTalk},
+	{name: "protocol no_header_reply", filters: one(answers{"O": "4,3f,80", "L": ""}), options: []string{"milter_protocol = no_header_reply 4"}, talk: mailTalk},
 	{name: "protocol bad", filters: one(nil), options: []string{"milter_protocol = nonsense"}, talk: mailTalk[:2]},
 	{name: "protocol bad version", filters: one(nil), options: []string{"milter_protocol = 5"}, talk: mailTalk[:2]},
 	{name: "actions conflict", filters: one(answers{"O": "6,1fff,0"}), talk: mailTalk[:2]},
