@@ -1,21 +1,52 @@
 package milter
 
 import (
-	"fmt"
+	"encoding/json"
 	"os"
+	"strings"
 	"testing"
 
 	"posthaste/test/world"
 )
 
-func TestExplore(t *testing.T) {
-	l := newLab(t, world.Options{Suite: world.Debian}, true)
-	out, _ := os.Create("/tmp/filter-explore.txt")
-	defer out.Close()
+// Outcomes of Debian's suite are kept while exploring.
+const kept = "/tmp/filter-debian.json"
+
+func runAll(t *testing.T, o world.Options) map[string]outcome {
+	l := newLab(t, o, true)
+	all := map[string]outcome{}
 	for _, c := range editCases {
+		if only := os.Getenv("CASE"); only != "" && !strings.Contains(c.name, only) {
+			continue
+		}
 		m := c.mail
 		fill(&m)
-		o := l.run(t, m, c.scripts()...)
-		fmt.Fprintf(out, "=== %s\n%s\nqueue %s\n--- file\n%s--- raw\n%s--- seen\n%s--- log\n%s\n", c.name, o.replies, o.queue, o.file, o.raw, o.seen, o.log)
+		all[c.name] = l.run(t, m, c.scripts()...)
+	}
+	return all
+}
+
+func TestExploreDebian(t *testing.T) {
+	all := runAll(t, world.Options{Suite: world.Debian})
+	b, _ := json.Marshal(all)
+	os.WriteFile(kept, b, 0644)
+}
+
+func TestExploreSwap(t *testing.T) {
+	var want map[string]outcome
+	b, _ := os.ReadFile(kept)
+	json.Unmarshal(b, &want)
+	o := world.Options{Suite: world.Debian, Swap: []string{"cleanup"}}
+	if os.Getenv("OURS") != "" {
+		o = world.Options{Suite: world.Ours}
+	}
+	got := runAll(t, o)
+	for _, c := range editCases {
+		if os.Getenv("CASE") != "" && !strings.Contains(c.name, os.Getenv("CASE")) {
+			continue
+		}
+		if d := compare(want[c.name], got[c.name]); d != "" {
+			t.Errorf("=== %s\n%s", c.name, d)
+		}
 	}
 }

@@ -29,7 +29,7 @@ var settings = []string{
 	"smtpd_milters = inet:127.0.0.1:7001, inet:127.0.0.1:7002", "non_smtpd_milters = inet:127.0.0.1:7001, inet:127.0.0.1:7002",
 	"sender_bcc_maps = inline:{ sbcc@example.test=bcc-of-sender@example.test }",
 	"virtual_alias_maps = inline:{ {list@example.test = one@example.test, two@example.test} }",
-	"milter_command_timeout = 3s", "milter_content_timeout = 4s", "milter_connect_timeout = 3s",
+	"milter_command_timeout = 3s", "in_flow_delay = 0", "milter_content_timeout = 4s", "milter_connect_timeout = 3s",
 }
 
 // newLab starts a machine.
@@ -138,12 +138,12 @@ func readReply(r *bufio.Reader) string {
 // outcome is what became of a message, with everything masked that differs
 // from run to run.
 type outcome struct {
-	replies string // SMTP replies, or sendmail's output
-	queue   string // where the file is
-	file    string // logical records, as postcat shows them
-	raw     string // records in file order with offsets, pointers shown
-	seen    string // by the filters
-	log     string
+	Replies string // SMTP replies, or sendmail's output
+	Queue   string // where the file is
+	File    string // logical records, as postcat shows them
+	Raw     string // records in file order with offsets, pointers shown
+	Seen    string // by the filters
+	Log     string
 }
 
 // run passes one message through the machine.
@@ -160,23 +160,23 @@ func (l *lab) run(t testing.TB, m mail, scripts ...script) (o outcome) {
 	mark := len(l.Syslog())
 	if m.sendmail {
 		r := l.Run(m.text, append([]string{"sendmail", "-i", "-f", m.from}, strings.Fields(m.to)...)...)
-		o.replies = r.Out + r.Err
+		o.Replies = r.Out + r.Err
 		l.waitQuiet(mark)
 	} else {
-		o.replies = strings.Join(l.smtp(t, m), "\n")
+		o.Replies = strings.Join(l.smtp(t, m), "\n")
 	}
 	time.Sleep(30 * time.Millisecond)
 	var id string
 	for _, q := range []string{"incoming", "hold"} {
 		for path := range l.files(q) {
 			id = filepath.Base(path)
-			o.queue = q
+			o.Queue = q
 			if info, err := os.Stat(path); err == nil {
-				o.queue = fmt.Sprintf("%s %04o", q, info.Mode().Perm())
+				o.Queue = fmt.Sprintf("%s %04o", q, info.Mode().Perm())
 			}
 			dir := "/var/spool/postfix/" + q + "/"
-			o.file = l.Sh(l.postcat() + " -ehb " + dir + id).Out
-			o.raw = l.Sh(l.postcat() + " -odv " + dir + id + " 2>&1 | grep -v '^postcat'").Out
+			o.File = l.Sh(l.postcat() + " -ehb " + dir + id).Out
+			o.Raw = l.Sh(l.postcat() + " -odv " + dir + id + " 2>&1 | grep -v 'postcat: '").Out
 		}
 	}
 	log := l.Syslog()[mark:]
@@ -185,11 +185,12 @@ func (l *lab) run(t testing.TB, m mail, scripts ...script) (o outcome) {
 			id = p[2]
 		}
 	}
-	o.log = l.mask(id, cleanupLog(log))
+	o.Log = l.mask(id, cleanupLog(log))
 	for i, f := range l.filters {
-		o.seen += l.mask(id, fmt.Sprintf("filter %d\n%s\n", i, strings.Join(f.transcript(), "\n")))
+		o.Seen += l.mask(id, fmt.Sprintf("filter %d\n%s\n", i, strings.Join(f.transcript(), "\n")))
 	}
-	o.replies, o.file, o.raw = l.mask(id, o.replies), l.mask(id, o.file), l.mask(id, o.raw)
+	o.Replies, o.File, o.Raw = l.mask(id, o.Replies), l.mask(id, o.File), l.mask(id, o.Raw)
+	o.settle()
 	return o
 }
 
@@ -250,7 +251,9 @@ var masks = []struct {
 	{regexp.MustCompile(`[A-Z][a-z]{2}, [ \d]\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d [+-]\d{4} \(\w+\)`), "DATE"},
 	{regexp.MustCompile(`(client_port=|\{client_port\}\\x00)\d+`), "${1}PORT"},
 	{regexp.MustCompile(`(C "localhost\\x004).*?(127)`), "${1}PORT${2}"},
+	{regexp.MustCompile(`\b[0-9A-F]{9,12}\b(\.\d{10}/)?`), "ID"},
 	{regexp.MustCompile(`uid=\d+`), "uid=N"},
+	{regexp.MustCompile(`(?m)^( *\d+ )( *\d+ (pointer_record|padding|[a-z_]+):)`), "${1}${2}"},
 	{regexp.MustCompile(`3\.7\.11-posthaste-[^ )\\]*`), "3.7.11"},
 	{regexp.MustCompile(`client_port\}\\x00\d+`), "client_port}\\x00PORT"},
 }
@@ -266,3 +269,66 @@ func (l *lab) mask(id, s string) string {
 }
 
 var _ net.Conn
+
+// compare lists what two outcomes differ in, "-" for want, "+" for got.
+func compare(want, got outcome) string {
+	var b strings.Builder
+	for _, p := range []struct{ what, want, got string }{
+		{"replies", want.Replies, got.Replies}, {"queue", want.Queue, got.Queue}, {"file", want.File, got.File},
+		{"raw", want.Raw, got.Raw}, {"seen", want.Seen, got.Seen}, {"log", want.Log, got.Log},
+	} {
+		if p.want != p.got {
+			fmt.Fprintf(&b, "--- %s\n%s", p.what, lineDiff(p.want, p.got))
+		}
+	}
+	return b.String()
+}
+
+// lineDiff shows the part in which two texts differ.
+func lineDiff(want, got string) string {
+	a, b := strings.Split(want, "\n"), strings.Split(got, "\n")
+	for len(a) > 0 && len(b) > 0 && a[0] == b[0] {
+		a, b = a[1:], b[1:]
+	}
+	for len(a) > 0 && len(b) > 0 && a[len(a)-1] == b[len(b)-1] {
+		a, b = a[:len(a)-1], b[:len(b)-1]
+	}
+	var out strings.Builder
+	for _, l := range a {
+		out.WriteString("- " + l + "\n")
+	}
+	for _, l := range b {
+		out.WriteString("+ " + l + "\n")
+	}
+	return out.String()
+}
+
+var (
+	createRx  = regexp.MustCompile(`(?m)^ +(\d+)  65 create_time`)
+	offsetRx  = regexp.MustCompile(`(?m)^ *(\d+) ( *\d+ [a-z_]+:|\s*\d+ \*\*\*)`)
+	pointerRx = regexp.MustCompile(`pointer_record: +(\d+)`)
+	sizeRx    = regexp.MustCompile(`message_size: +(\d+) +(\d+)`)
+)
+
+// settle shifts offsets as if the arrival time had six digits of microseconds.
+func (o *outcome) settle() {
+	m := createRx.FindStringSubmatch(o.Raw)
+	if m == nil {
+		return
+	}
+	var at int
+	fmt.Sscan(m[1], &at)
+	shift := func(rx *regexp.Regexp, group int, s string) string {
+		return rx.ReplaceAllStringFunc(s, func(hit string) string {
+			p := rx.FindStringSubmatchIndex(hit)
+			var n int
+			fmt.Sscan(hit[p[2*group]:p[2*group+1]], &n)
+			if n >= at {
+				n += 116 - at
+			}
+			return hit[:p[2*group]] + fmt.Sprint(n) + hit[p[2*group+1]:]
+		})
+	}
+	o.Raw = shift(sizeRx, 2, shift(pointerRx, 1, shift(offsetRx, 1, o.Raw)))
+	o.File = shift(sizeRx, 2, o.File)
+}
