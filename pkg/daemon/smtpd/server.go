@@ -62,6 +62,7 @@ type Server struct {
 	ownerRequest     bool
 	relayCompat      bool
 	wantsMilters     bool
+	milters          *milterSetup // nil: no session has Milters
 	obsoleteFrom     bool
 	warnRelayDomains sync.Once
 	instances        atomic.Uint64
@@ -143,6 +144,9 @@ func newServer(c *conf.Config, env table.Env, log *maillog.Logger, standAlone bo
 		return nil, err
 	}
 	srv.loadTLS()
+	if err := srv.loadMilters(); err != nil {
+		return nil, err
+	}
 	if set.saslEnable {
 		log.Warn("smtpd_sasl_auth_enable is set, but this server has no SASL: AUTH is not offered")
 	}
@@ -267,6 +271,7 @@ func (s *session) countConnection() bool {
 		s.counter = nil
 		return true
 	}
+	s.connections = count
 	for _, l := range []struct {
 		n, limit int
 		what     string

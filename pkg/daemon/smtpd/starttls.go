@@ -150,6 +150,8 @@ func (s *session) cmdStartTLS(args []smtp.Token) bool {
 	switch {
 	case len(args) != 1:
 		return s.protocolError("501 5.5.4 Syntax: STARTTLS")
+	case s.milterForbids("454 4.3.0 Try again later"):
+		return false
 	case s.tls != nil:
 		return s.protocolError("554 5.5.1 Error: TLS already active")
 	case s.standAlone || !s.srv.set.tls.use || s.discard&noSTARTTLS != 0:

@@ -42,7 +42,9 @@ func (s *session) openMessage() bool {
 		return false
 	}
 	flags := cleanup.FlagsExternal.Override(srv.set.overrides) | cleanup.FlagSMTPReply
-	flags &^= cleanup.FlagMilter // no milter is handed over
+	if s.milters.filters == nil {
+		flags &^= cleanup.FlagMilter
+	}
 	if tx.utf8 {
 		flags |= cleanup.FlagUTF8
 	} else {
@@ -62,15 +64,15 @@ func (s *session) openMessage() bool {
 	tx.sink, tx.queueID = sink, sink.ID()
 	s.sendEnvelope()
 	s.logClient()
-	if srv.wantsMilters && srv.set.milterAction == "quarantine" && !s.standAlone {
-		tx.hold = true
-	}
 	return true
 }
 
 func (s *session) sendEnvelope() {
 	tx, p := s.tx, &s.peer
 	if !s.standAlone {
+		if s.milters.filters != nil {
+			tx.text(record.TypeMilterCount, "0")
+		}
 		tx.text(record.TypeTime, fmt.Sprintf("%d %d", tx.arrival.Unix(), tx.arrival.Nanosecond()/1000))
 		if s.srv.set.contentFilter != "" {
 			tx.text(record.TypeFilter, s.srv.set.contentFilter)
@@ -183,6 +185,7 @@ func (s *session) putRecipient(addr string, r recipientOptions) {
 // the headers that are prepended (spec §6.2).
 func (s *session) startContent() {
 	tx := s.tx
+	passed := s.passMilters()
 	s.sendFlags()
 	tx.text(record.TypeMessage, "")
 	for _, text := range tx.prepend {
@@ -192,6 +195,10 @@ func (s *session) startContent() {
 		tx.text(record.TypeNormal, line)
 	}
 	tx.content = newContent(tx, s.srv.set.messageSize)
+	if passed != nil {
+		s.log.Warn("%v", passed)
+		tx.content.status |= errWrite
+	}
 }
 
 func (s *session) sendFlags() {

@@ -46,7 +46,7 @@ func (f *Filters) endOfMessage(m *filter, edit Editor) Result {
 		err = m.out.Flush()
 	}
 	if err != nil {
-		m.warn("milter %s: error writing command: %s", m.name, reason(err))
+		m.unreadable(e.name, err)
 		m.commError()
 		return m.decided
 	}
@@ -54,7 +54,7 @@ func (f *Filters) endOfMessage(m *filter, edit Editor) Result {
 	for {
 		p, err := readPacket(m.in)
 		if err != nil {
-			m.warn("milter %s: can't read %s reply packet header: %s", m.name, e.name, reason(err))
+			m.unreadable(e.name, err)
 			m.commError()
 			return m.decided
 		}
@@ -112,8 +112,7 @@ func failure(err error) Result {
 }
 
 func (f *Filters) badReply(m *filter, e *event, p packet) Result {
-	m.warn("milter %s: unexpected filter response %s after event %s", m.name, replyName(p.command), e.name)
-	m.commError()
+	m.unexpected(e, p)
 	return m.decided
 }
 

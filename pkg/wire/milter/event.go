@@ -1,7 +1,6 @@
 package milter
 
 import (
-	"fmt"
 	"strings"
 	"time"
 )
@@ -14,6 +13,10 @@ func (f *Filters) event(m *filter, e *event, data []byte) Result {
 	case stateReady, stateEnvelope, stateMessage:
 	default:
 		return Result{}
+	}
+	if m.decided.Verdict != Continue {
+		m.warn("milter8_event: attempt to send event %s to milter %s after error", e.name, m.name)
+		return m.decided
 	}
 	if e == &eventMail {
 		m.state = stateEnvelope
@@ -35,7 +38,7 @@ func (f *Filters) event(m *filter, e *event, data []byte) Result {
 		err = m.out.Flush()
 	}
 	if err != nil {
-		m.warn("milter %s: error writing command: %s", m.name, reason(err))
+		m.unreadable(e.name, err)
 		m.commError()
 		return m.decided
 	}
@@ -46,36 +49,49 @@ func (f *Filters) event(m *filter, e *event, data []byte) Result {
 }
 
 // replies reads until the filter has decided about an event other than the
-// message's end.
+// message's end. A quarantine holds for the rest of the session, as in the
+// original.
 func (m *filter) replies(e *event) Result {
-	held := Result{}
 	for {
 		p, err := readPacket(m.in)
 		if err != nil {
-			m.warn("milter %s: can't read %s reply packet header: %s", m.name, e.name, reason(err))
+			m.unreadable(e.name, err)
 			m.commError()
 			return m.decided
 		}
-		if p.command == replyQuarantine {
-			held = Result{Verdict: Hold}
+		switch {
+		case p.command == replyQuarantine:
+			m.decided = Result{Verdict: Hold}
 			continue
-		}
-		if p.command == replyProgress && len(p.data) == 0 {
+		case p.command == replyProgress && len(p.data) == 0:
 			m.conn.SetDeadline(time.Now().Add(m.command))
 			continue
 		}
 		r, ok := m.decision(e, p)
-		if !ok {
-			m.warn("milter %s: unexpected filter response %s after event %s", m.name, replyName(p.command), e.name)
-			m.commError()
+		switch {
+		case !ok:
+			m.unexpected(e, p)
 			return m.decided
-		}
-		if r.Verdict == Continue {
-			return held
+		case r.Verdict == Continue:
+			return m.decided
 		}
 		return r
 	}
 }
+
+// unexpected is what a reply means that has no place here.
+func (m *filter) unexpected(e *event, p packet) {
+	_, dataless := dataless[p.command]
+	if dataless && len(p.data) > 0 {
+		m.warn("milter %s: reply %s was followed by %d data bytes", m.name, replyName(p.command), len(p.data))
+	} else {
+		m.warn("milter %s: unexpected filter response %s after event %s", m.name, replyName(p.command), e.name)
+	}
+	m.commError()
+}
+
+// dataless are the replies that have no data.
+var dataless = map[byte]struct{}{replyAccept: {}, replyContinue: {}, replyDiscard: {}, replyTempfail: {}, replyReject: {}, replyShutdown: {}, replyProgress: {}, replySkip: {}}
 
 // decision understands the replies that end an event.
 func (m *filter) decision(e *event, p packet) (Result, bool) {
@@ -161,5 +177,5 @@ func replyName(command byte) string {
 	if name, ok := replyNames[command]; ok {
 		return name
 	}
-	return fmt.Sprintf("unknown command 0x%x", command)
+	return "(unknown filter reply)"
 }

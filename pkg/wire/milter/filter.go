@@ -4,12 +4,15 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
 	"net"
-	"os"
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"posthaste/pkg/ipc/dial"
 )
@@ -44,7 +47,7 @@ type filter struct {
 	actions   uint32
 	events    uint32 // what the filter can do without
 	nonEvents uint32 // what its protocol version does not know
-	decided   Result // for the session: stateError, stateRejectSession
+	decided   Result // for the session: stateError, stateRejectSession, or a Hold
 	skipping  byte   // command of the events it wants no more of, of this message
 	deadline  time.Time
 
@@ -146,7 +149,8 @@ func (m *filter) negotiate() {
 		p, err = readPacket(m.in)
 	}
 	if err != nil {
-		m.warn("milter %s: can't read SMFIC_OPTNEG reply packet header: %s", m.name, reason(err))
+		m.unreadable("SMFIC_OPTNEG", err)
+		m.warn("milter %s: read error in initial handshake", m.name)
 		m.commError()
 		return
 	}
@@ -181,12 +185,8 @@ func (m *filter) agree(version int, data []byte) bool {
 	}
 	known, ok := versions[int(theirs)]
 	if !ok {
-		known = versions[version]
-		for v, mask := range versions {
-			if v <= int(theirs) && mask < known {
-				known = mask
-			}
-		}
+		m.warn("milter %s: unexpected protocol version %d", m.name, theirs)
+		return false
 	}
 	m.version, m.actions, m.events, m.nonEvents = int(theirs), actions, events, versions[6]&^known
 	for len(data) > 0 {
@@ -214,12 +214,17 @@ func (m *filter) setMacros(kind uint32, list string) {
 	m.macros[kind] = list
 }
 
-// reason words an error of reading or writing a packet.
-func reason(err error) string {
-	if os.IsTimeout(err) {
-		return "Connection timed out"
+// unreadable logs why a reply to an event could not be had; trouble in sending
+// the event shows here, too.
+func (m *filter) unreadable(event string, err error) {
+	switch {
+	case errors.Is(err, errLength):
+		m.warn("milter %s: %v", m.name, err)
+	case err == io.EOF || err == io.ErrUnexpectedEOF || errors.Is(err, unix.ECONNRESET):
+		m.warn("milter %s: can't read %s reply packet header: Application error", m.name, event)
+	default:
+		m.warn("milter %s: can't read %s reply packet header: %s", m.name, event, dial.Reason(err))
 	}
-	return dial.Reason(err)
 }
 
 // commError is what a failed filter means: milter_default_action.

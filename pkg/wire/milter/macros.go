@@ -26,7 +26,10 @@ func (f *Filters) macroData(m *filter, e *event) []byte {
 	return data
 }
 
+// macro is the value of a macro. A name of several letters may be configured
+// without its braces; it is sent as configured.
 func (f *Filters) macro(name string) (string, bool) {
+	name = braced(name)
 	if f.Lookup != nil {
 		if value, ok := f.Lookup(name); ok {
 			return value, true
@@ -58,12 +61,16 @@ func ParseDefaults(text string) ([]attr.Attr, error) {
 		if !ok || name == "" {
 			return nil, fmt.Errorf("malformed milter_macro_defaults entry: %s", word)
 		}
-		if len(name) > 1 && name[0] != '{' {
-			name = "{" + name + "}"
-		}
-		list = append(list, attr.Attr{Name: name, Value: value})
+		list = append(list, attr.Attr{Name: braced(name), Value: value})
 	}
 	return list, nil
+}
+
+func braced(name string) string {
+	if len(name) > 1 && name[0] != '{' {
+		return "{" + name + "}"
+	}
+	return name
 }
 
 // Configuration reads the milter_* parameters.
@@ -91,7 +98,7 @@ func New(list string, cfg Config) (*Filters, error) {
 			protocol: cfg.Protocol, action: cfg.DefaultAction, state: stateClosed}
 		if strings.HasPrefix(word, "{") {
 			if err := m.options(word); err != nil {
-				return nil, fmt.Errorf("Milter service syntax error: %v", err)
+				return nil, err
 			}
 		}
 		f.list = append(f.list, m)
@@ -116,10 +123,11 @@ func (m *filter) options(word string) error {
 				return err
 			}
 		}
-		name, value, err := conf.SplitNameValue(option)
-		if err != nil {
-			return err
+		name, value, ok := strings.Cut(option, "=")
+		if !ok {
+			return fmt.Errorf("malformed option: missing '=' after attribute name: \"...%s...\"", option)
 		}
+		name, value = conf.Trim(conf.TrimLeft(name)), conf.Trim(conf.TrimLeft(value))
 		if err := m.option(name, value); err != nil {
 			return err
 		}

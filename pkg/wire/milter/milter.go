@@ -114,9 +114,8 @@ type Lookup func(name string) (value string, ok bool)
 type Filters struct {
 	// Lookup gives the values of macros; nil knows none.
 	Lookup Lookup
-	// QueueID, when it is not empty, precedes warnings: "ID: milter NAME: ...".
-	cfg  Config
-	list []*filter
+	cfg    Config
+	list   []*filter
 }
 
 // Len is the number of filters, whatever their state.

@@ -111,8 +111,8 @@ type packet struct {
 	data    []byte
 }
 
-// errLength is the error for a packet that is empty or too long.
-var errLength = errors.New("unreasonable packet length")
+// errLength is matched by the errors for a packet that is empty or too long.
+var errLength = errors.New("packet length")
 
 // writePacket sends one packet. The length counts the command.
 func writePacket(w *bufio.Writer, command byte, data []byte) error {
@@ -132,8 +132,11 @@ func readPacket(r *bufio.Reader) (packet, error) {
 		return packet{}, err
 	}
 	n := binary.BigEndian.Uint32(head[:4])
-	if n == 0 || n > MaxPacket {
-		return packet{}, fmt.Errorf("%w: %d", errLength, n)
+	switch {
+	case n == 0:
+		return packet{}, fmt.Errorf("bad %w: 0", errLength)
+	case n > MaxPacket:
+		return packet{}, fmt.Errorf("unreasonable %w: %d > %d", errLength, n, MaxPacket)
 	}
 	p := packet{command: head[4]}
 	n--
