@@ -1,15 +1,23 @@
 package milter
 
+import "strings"
+
 // editCase is a message and what the filters do to it at its end.
 type editCase struct {
 	name   string
 	mail   mail
-	edits  []string // of the first filter
-	edits2 []string // of the second
+	edits  []string          // of the first filter
+	edits2 []string          // of the second
+	conf   []string          // main.cf
+	events map[byte][]string // of the first, at other events
 }
 
 func (c editCase) scripts() []script {
-	return []script{{replies: map[byte][]string{'E': c.edits}}, {replies: map[byte][]string{'E': c.edits2}}}
+	first := map[byte][]string{'E': c.edits}
+	for event, packets := range c.events {
+		first[event] = packets
+	}
+	return []script{{replies: first}, {replies: map[byte][]string{'E': c.edits2}}}
 }
 
 // fill gives a message what a case leaves open.
@@ -98,4 +106,61 @@ var editCases = []editCase{
 	{name: "sendmail reject", mail: mail{sendmail: true}, edits: []string{replyCode("554 5.7.9 no thanks")}},
 	{name: "sendmail tempfail", mail: mail{sendmail: true}, edits: []string{"t"}},
 	{name: "bad header text", edits: []string{addHeader("X Bad", "v"), addHeader("", "v"), addHeader("X-8bit", "caf\xc3\xa9"), addHeader("X-Cr", "a\r\n b\r\nc")}},
+
+	{name: "macros smtp", conf: allMacros},
+	{name: "macros sendmail", conf: allMacros, mail: mail{sendmail: true}},
+	{name: "macros no recipient", conf: allMacros, mail: mail{sendmail: true, options: []string{"-t"}, to: " ", text: "To: x@sink.test, y@sink.test\nSubject: t\n\nb\n"}, edits: []string{addRcpt("z@sink.test"), delRcpt("x@sink.test")}},
+	{name: "prepend and replace", conf: []string{"header_checks = inline:{ {Subject: hello=PREPEND X-Pre: pended} {X: y=REPLACE X: replaced} }"}, mail: mail{text: "Subject: hello\nX: y\n\nb\n"}, edits: []string{chgHeader(1, "X-Pre", "changed")}},
+	{name: "emulated connect reject", mail: mail{sendmail: true}, events: map[byte][]string{'C': {"r"}}},
+	{name: "emulated helo tempfail", mail: mail{sendmail: true}, events: map[byte][]string{'H': {"t"}}},
+	{name: "emulated mail reject", mail: mail{sendmail: true}, events: map[byte][]string{'M': {replyCode("550 5.1.8 no such sender")}}},
+	{name: "emulated rcpt reject", mail: mail{sendmail: true}, events: map[byte][]string{'R': {"r"}}},
+	{name: "emulated rcpt tempfail", mail: mail{sendmail: true}, events: map[byte][]string{'R': {"t"}}},
+	{name: "emulated rcpt discard", mail: mail{sendmail: true}, events: map[byte][]string{'R': {"d"}}},
+	{name: "emulated data reject", mail: mail{sendmail: true}, events: map[byte][]string{'T': {"r"}}},
+	{name: "emulated data accept", mail: mail{sendmail: true}, events: map[byte][]string{'T': {"a"}}},
+	{name: "emulated shutdown", mail: mail{sendmail: true}, events: map[byte][]string{'M': {"4"}}},
+	{name: "header event reject", events: map[byte][]string{'L': {"r"}}},
+	{name: "header event accept", events: map[byte][]string{'L': {"a"}}},
+	{name: "header event skip", events: map[byte][]string{'L': {"s"}}},
+	{name: "eoh event discard", events: map[byte][]string{'N': {"d"}}},
+	{name: "body event tempfail", events: map[byte][]string{'B': {"t"}}},
+	{name: "body event quarantine", events: map[byte][]string{'B': {quarantine("q")}}},
+	{name: "edit before the end", events: map[byte][]string{'B': {addHeader("X", "y")}}},
+	{name: "large body", mail: mail{text: "Subject: big\n\n" + strings.Repeat(strings.Repeat("0123456789", 7)+"\n", 3000)}, edits: []string{replBody(strings.Repeat("abcdefg\r\n", 5000)), replBody(strings.Repeat("h", 5000))}},
+	{name: "long header", mail: mail{text: "Subject: " + strings.Repeat("x", 5000) + "\nX-Fold: a\n" + strings.Repeat(" "+strings.Repeat("y", 900)+"\n", 80) + "Y: z\n\nb\n"}, edits: []string{insHeader(1, "X-Ins", "1"), insHeader(3, "X-Ins", "2"), chgHeader(1, "X-Fold", ""), chgHeader(1, "Subject", strings.Repeat("z", 5000))}},
+	{name: "body checks reject", conf: []string{"body_checks = inline:{ {body line two=REJECT bad body} }"}},
+	{name: "checks discard", conf: []string{"header_checks = inline:{ {X: z=DISCARD gone} }"}},
+	{name: "checks pass", conf: []string{"header_checks = inline:{ {X: z=PASS fine} }"}, edits: []string{addHeader("X-A", "b")}},
+	{name: "checks hold", conf: []string{"header_checks = inline:{ {X: z=HOLD it} }"}, edits: []string{addHeader("X-A", "b"), quarantine("too")}},
+	{name: "checks redirect", conf: []string{"header_checks = inline:{ {X: z=REDIRECT r@e.f} }"}, edits: []string{addHeader("X-A", "b")}},
+	{name: "checks filter", conf: []string{"header_checks = inline:{ {X: z=FILTER t:d} }"}, edits: []string{addHeader("X-A", "b")}},
+	{name: "milter checks", conf: milterChecks, edits: []string{addHeader("W", "warn"), addHeader("I", "info"), addHeader("F", "filter"), addHeader("G", "ignore"), addHeader("H", "hold"), addHeader("B", "bcc"), addHeader("R", "redirect"), addHeader("S", "strip"), addHeader("P", "prepend"), addHeader("D", "dunno"), addHeader("O", "ok"), addHeader("X", "replace"), addHeader("Y", "nothing"), addHeader("A", "pass"), addHeader("N", "unknown"), addHeader("L", "longer text that goes beyond the sixty bytes which are shown in the log"), insHeader(1, "S", "strip"), chgHeader(1, "Subject", "subject"), addHeader("XB", "bad replace")}},
+	{name: "milter checks reject", conf: milterChecks, edits: []string{addHeader("J", "reject"), addHeader("W", "warn")}},
+	{name: "milter checks tempfail", conf: milterChecks, edits: []string{addHeader("T", "reject")}},
+	{name: "milter checks discard", conf: milterChecks, edits: []string{addHeader("K", "discard"), addHeader("W", "warn")}},
+	{name: "canonical", conf: []string{"canonical_maps = inline:{ u1@sink.test=canon@sink.test a@example.test=csender@example.test new@sink.test=cnew@sink.test from@x.y=cfrom@x.y}", "always_bcc = always@bcc.test", "recipient_bcc_maps = inline:{ cnew@sink.test=rbcc@sink.test }"}, mail: mail{sendmail: true}, edits: []string{addRcpt("new@sink.test"), delRcpt("u1@sink.test"), delRcpt("canon@sink.test"), chgFrom("from@x.y", ""), addRcpt("unqualified"), addRcpt("Name <friend@x.y>"), addRcpt("a@b, c@d"), delRcpt("always@bcc.test")}},
+	{name: "unreachable", conf: []string{"smtpd_milters = inet:127.0.0.1:7009", "non_smtpd_milters = inet:127.0.0.1:7009"}},
+	{name: "unreachable sendmail", conf: []string{"smtpd_milters = inet:127.0.0.1:7009", "non_smtpd_milters = inet:127.0.0.1:7009"}, mail: mail{sendmail: true}},
+	{name: "unreachable reject", conf: []string{"milter_default_action = reject", "non_smtpd_milters = inet:127.0.0.1:7009"}, mail: mail{sendmail: true}},
+	{name: "unreachable accept", conf: []string{"milter_default_action = accept", "non_smtpd_milters = inet:127.0.0.1:7009"}, mail: mail{sendmail: true}},
+	{name: "unreachable quarantine", conf: []string{"milter_default_action = quarantine", "non_smtpd_milters = inet:127.0.0.1:7009"}, mail: mail{sendmail: true}},
+	{name: "die accept", conf: []string{"milter_default_action = accept"}, edits: []string{addHeader("X-A", "b"), "CLOSE"}},
+	{name: "die quarantine", conf: []string{"milter_default_action = quarantine"}, edits: []string{addHeader("X-A", "b"), "CLOSE"}},
+	{name: "die in header", events: map[byte][]string{'L': {"CLOSE"}}},
+	{name: "size limit", conf: []string{"message_size_limit = 3000"}, edits: []string{replBody(strings.Repeat("abcdefg\r\n", 500)), addHeader("X-A", "b")}},
+	{name: "no_milters", conf: []string{"receive_override_options = no_milters"}},
+	{name: "no placeholders", conf: []string{"smtpd_milters =", "non_smtpd_milters ="}},
+	{name: "long recipient list", conf: []string{"duplicate_filter_limit = 2"}, mail: mail{to: "u1@a.b u2@a.b u3@a.b u4@a.b"}, edits: []string{delRcpt("u3@a.b"), addRcpt("u3@a.b"), addRcpt("u4@a.b")}},
+	{name: "no original recipient", conf: []string{"enable_original_recipient = no"}, edits: []string{delRcpt("u1@sink.test"), addRcpt("u1@sink.test"), addRcpt("u2@sink.test")}},
+	{name: "smtputf8", conf: []string{"smtputf8_autodetect_classes = all"}, edits: []string{addRcpt("j\xc3\xb6rg@x.y"), chgFrom("j\xc3\xb6rg@x.y", "")}},
+	{name: "verp and bounce", mail: mail{from: "a@example.test ENVID=x RET=FULL"}, edits: []string{chgFrom("b@c", "ENVID=new RET=HDRS")}},
+	{name: "nested headers", mail: mail{text: "A: b\nContent-Type: message/rfc822\n\nB: c\nContent-Type: multipart/mixed; boundary=b\n\n--b\nD: e\n\ntext\n--b--\n"}, edits: []string{addHeader("X-A", "b")}},
 }
+
+var allMacros = []string{
+	"milter_end_of_data_macros = i j v _ {daemon_name} {daemon_addr} {daemon_port} {client_addr} {client_name} {client_port} {client_ptr} {client_resolve} {client_connections} {auth_type} {auth_authen} {auth_author} {mail_addr} {mail_host} {mail_mailer} {rcpt_addr} {rcpt_host} {rcpt_mailer} {tls_version} {if_name}", "milter_connect_macros = i j v _ {daemon_name} {daemon_addr} {daemon_port} {client_addr} {client_name} {client_port} {client_ptr} {client_resolve} {client_connections} {auth_type} {auth_authen} {auth_author} {mail_addr} {mail_host} {mail_mailer} {rcpt_addr} {rcpt_host} {rcpt_mailer} {tls_version} {if_name}",
+	"milter_rcpt_macros = i j v _ {daemon_name} {daemon_addr} {daemon_port} {client_addr} {client_name} {client_port} {client_ptr} {client_resolve} {client_connections} {auth_type} {auth_authen} {auth_author} {mail_addr} {mail_host} {mail_mailer} {rcpt_addr} {rcpt_host} {rcpt_mailer} {tls_version} {if_name}", "milter_mail_macros = i j v _ {daemon_name} {daemon_addr} {daemon_port} {client_addr} {client_name} {client_port} {client_ptr} {client_resolve} {client_connections} {auth_type} {auth_authen} {auth_author} {mail_addr} {mail_host} {mail_mailer} {rcpt_addr} {rcpt_host} {rcpt_mailer} {tls_version} {if_name}", "milter_macro_defaults = if_name=eth0 auth_type=none",
+}
+
+var milterChecks = []string{"milter_header_checks = inline:{ {W: warn=WARN warned} {I: info=INFO} {F: filter=FILTER t:d} {G: ignore=IGNORE} {H: hold=HOLD held} {B: bcc=BCC bcc@x.y} {R: redirect=REDIRECT r@e.f} {S: strip=STRIP stripped} {P: prepend=PREPEND X-P: p} {D: dunno=DUNNO} {O: ok=OK} {X: replace=REPLACE X-Replaced: yes} {A: pass=PASS} {N: unknown=FOO bar} {J: reject=REJECT no such header} {T: reject=REJECT 4.7.9 later} {K: discard=DISCARD gone} {L: longer text that goes beyond the sixty bytes which are shown in the log=WARN long} {Subject: subject=REPLACE Subject: checked} {XB: bad replace=REPLACE nonsense} }"}

@@ -19,6 +19,7 @@ func runAll(t *testing.T, o world.Options) map[string]outcome {
 		if only := os.Getenv("CASE"); only != "" && !strings.Contains(c.name, only) {
 			continue
 		}
+		l.configure(t, c.conf)
 		m := c.mail
 		fill(&m)
 		all[c.name] = l.run(t, m, c.scripts()...)

@@ -3,10 +3,10 @@ package milter
 import (
 	"bufio"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"regexp"
+	"sort"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +18,8 @@ import (
 // off, so that queue files stay as cleanup left them.
 type lab struct {
 	*world.World
+	base    string // main.cf before any case's settings
+	current string // settings of the last case
 	filters [2]*scripted
 }
 
@@ -32,10 +34,9 @@ var settings = []string{
 	"milter_command_timeout = 3s", "in_flow_delay = 0", "milter_content_timeout = 4s", "milter_connect_timeout = 3s",
 }
 
-// newLab starts a machine.
-func newLab(t testing.TB, o world.Options, noQueueManager bool, more ...string) *lab {
+func makeLab(t testing.TB, o world.Options, noQueueManager bool, prepare func(l *lab)) *lab {
 	t.Helper()
-	o.Main = append(append(append([]string(nil), settings...), o.Main...), more...)
+	o.Main = append(append([]string(nil), settings...), o.Main...)
 	w := world.Test(t, o)
 	l := &lab{World: w}
 	master := w.Path("/etc/postfix/master.cf")
@@ -59,18 +60,42 @@ func newLab(t testing.TB, o world.Options, noQueueManager bool, more ...string) 
 		t.Cleanup(func() { ln.Close() })
 		go l.filters[i].serve(ln)
 	}
+	main, err := os.ReadFile(w.Path("/etc/postfix/main.cf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.base = string(main)
+	prepare(l)
 	if err := w.Start(); err != nil {
 		t.Fatal(err)
 	}
 	return l
 }
 
+// configure makes these settings hold beyond the lab's own.
+func (l *lab) configure(t testing.TB, conf []string) {
+	t.Helper()
+	text := strings.Join(conf, "\n")
+	if text == l.current {
+		return
+	}
+	l.current = text
+	if err := os.WriteFile(l.Path("/etc/postfix/main.cf"), []byte(l.base+"\n"+text+"\n"), 0644); err != nil {
+		t.Fatal(err)
+	}
+	if r := l.Run("", "postfix", "reload"); r.Code != 0 {
+		t.Fatal(r.Err)
+	}
+	time.Sleep(300 * time.Millisecond)
+}
+
 // mail is one message as a client sends it.
 type mail struct {
-	from, to string // from may have parameters; to is a list separated by blanks
-	text     string // with \n
-	sendmail bool   // through sendmail instead of SMTP
-	port     int    // 0 is 25
+	from, to string   // from may have parameters; to is a list separated by blanks
+	text     string   // with \n
+	sendmail bool     // through sendmail instead of SMTP
+	options  []string // of sendmail
+	port     int      // 0 is 25
 }
 
 var idRx = regexp.MustCompile(`queued as ([0-9A-Za-z]+)|([0-9A-F]{8,}): `)
@@ -159,7 +184,7 @@ func (l *lab) run(t testing.TB, m mail, scripts ...script) (o outcome) {
 	l.emptyQueue()
 	mark := len(l.Syslog())
 	if m.sendmail {
-		r := l.Run(m.text, append([]string{"sendmail", "-i", "-f", m.from}, strings.Fields(m.to)...)...)
+		r := l.Run(m.text, append(append([]string{"sendmail", "-i"}, m.options...), append([]string{"-f", m.from}, strings.Fields(m.to)...)...)...)
 		o.Replies = r.Out + r.Err
 		l.waitQuiet(mark)
 	} else {
@@ -252,6 +277,7 @@ var masks = []struct {
 	{regexp.MustCompile(`(client_port=|\{client_port\}\\x00)\d+`), "${1}PORT"},
 	{regexp.MustCompile(`(C "localhost\\x004).*?(127)`), "${1}PORT${2}"},
 	{regexp.MustCompile(`\b[0-9A-F]{9,12}\b(\.\d{10}/)?`), "ID"},
+	{regexp.MustCompile(`x00[0-9A-F]{9,12}\\`), `x00ID\`},
 	{regexp.MustCompile(`uid=\d+`), "uid=N"},
 	{regexp.MustCompile(`(?m)^( *\d+ )( *\d+ (pointer_record|padding|[a-z_]+):)`), "${1}${2}"},
 	{regexp.MustCompile(`3\.7\.11-posthaste-[^ )\\]*`), "3.7.11"},
@@ -267,8 +293,6 @@ func (l *lab) mask(id, s string) string {
 	}
 	return s
 }
-
-var _ net.Conn
 
 // compare lists what two outcomes differ in, "-" for want, "+" for got.
 func compare(want, got outcome) string {
@@ -331,4 +355,49 @@ func (o *outcome) settle() {
 	}
 	o.Raw = shift(sizeRx, 2, shift(pointerRx, 1, shift(offsetRx, 1, o.Raw)))
 	o.File = shift(sizeRx, 2, o.File)
+}
+
+// newLabWith is newLab with something to do before the mail system starts.
+func newLabWith(t testing.TB, o world.Options, noQueueManager bool, prepare func(l *lab)) *lab {
+	t.Helper()
+	return makeLab(t, o, noQueueManager, prepare)
+}
+
+func newLab(t testing.TB, o world.Options, noQueueManager bool) *lab {
+	t.Helper()
+	return makeLab(t, o, noQueueManager, func(*lab) {})
+}
+
+// listen starts a sink.
+func listen(t testing.TB, l *lab, address string, s *sink) {
+	t.Helper()
+	ln, err := l.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	go s.serve(ln)
+}
+
+var deliveryMasks = []struct {
+	rx *regexp.Regexp
+	to string
+}{
+	{regexp.MustCompile(`delays?=[0-9./]+`), "delay"},
+	{regexp.MustCompile(`(queued as|id|ID) [0-9A-F]{9,}`), "$1 ID"},
+	{regexp.MustCompile(`size=\d+`), "size=N"},
+	{regexp.MustCompile(`status=sent .*`), "status=sent"},
+}
+
+func maskDelivery(s string) string {
+	for _, m := range deliveryMasks {
+		s = m.rx.ReplaceAllString(s, m.to)
+	}
+	return s
+}
+
+func sortLines(s string) string {
+	lines := strings.Split(s, "\n")
+	sort.Strings(lines)
+	return strings.Join(lines, "\n")
 }

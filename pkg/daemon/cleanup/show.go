@@ -1,8 +1,10 @@
 package cleanup
 
 import (
+	"bytes"
 	"fmt"
 
+	"posthaste/pkg/message/header"
 	"posthaste/pkg/spool/record"
 	"posthaste/pkg/wire/milter"
 )
@@ -14,6 +16,7 @@ func (s *session) showTo(c *milter.Content) error {
 	if err != nil {
 		return err
 	}
+	ended := false
 	for {
 		p, err := scan.next()
 		if err != nil {
@@ -22,18 +25,31 @@ func (s *session) showTo(c *milter.Content) error {
 		if p == nil {
 			break
 		}
-		if p.own {
-			continue
+		if n, _ := header.NameLen(p.text); n == 0 && !ended {
+			// A Milter added this. For a reader of the message, the headers
+			// end here.
+			ended = true
+			if err := c.EndOfHeaders(); err != nil {
+				return err
+			}
 		}
-		name, value := splitHeader(p.text)
-		if err := c.Header(name, value); err != nil {
+		switch {
+		case p.own:
+		case ended:
+			err = c.Body(append(bytes.ReplaceAll(p.text, []byte("\n"), []byte("\r\n")), '\r', '\n'))
+		default:
+			err = c.Header(splitHeader(p.text))
+		}
+		if err != nil {
 			return err
 		}
 	}
-	if err := c.EndOfHeaders(); err != nil {
-		return err
+	if !ended {
+		if err := c.EndOfHeaders(); err != nil {
+			return err
+		}
 	}
-	return s.showBody(c)
+	return s.showBody(c, !ended)
 }
 
 // splitHeader splits a header at its colon.
@@ -46,13 +62,14 @@ func splitHeader(text []byte) (name, value string) {
 	return string(text), ""
 }
 
-func (s *session) showBody(c *milter.Content) error {
+// showBody shows the body, without the empty line before it if skip says so.
+func (s *session) showBody(c *milter.Content, skip bool) error {
 	// Added headers stand at the gap; the body begins behind the last of them.
 	r, err := s.fileReader(s.places.header.at)
 	if err != nil {
 		return err
 	}
-	first := true
+	first := skip
 	for {
 		t, data, err := r.Next()
 		if err != nil {
