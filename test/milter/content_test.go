@@ -176,7 +176,7 @@ func TestContentFilter(t *testing.T) {
 				time.Sleep(20 * time.Millisecond)
 			}
 			log := cleanupLog(l.Syslog()[mark:])
-			all[m.name] = result{l.mask("", fmt.Sprintf("%s\n%s\nscanned %s", strings.Join(replies, "\n"), strings.Join(got, "\n--\n"), strings.Join(filter.mail, "\n--\n"))), sortLines(maskDelivery(l.mask("", log)))}
+			all[m.name] = result{maskDelivery(l.mask("", fmt.Sprintf("%s\n%s\nscanned %s", strings.Join(replies, "\n"), strings.Join(got, "\n--\n"), strings.Join(filter.mail, "\n--\n")))), sortLines(maskDelivery(l.mask("", log)))}
 		}
 		return all
 	}

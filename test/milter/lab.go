@@ -210,7 +210,7 @@ func (l *lab) run(t testing.TB, m mail, scripts ...script) (o outcome) {
 			id = p[2]
 		}
 	}
-	o.Log = l.mask(id, cleanupLog(log))
+	o.Log = regexp.MustCompile(`delays?=[0-9./]+`).ReplaceAllString(l.mask(id, cleanupLog(log)), "delay")
 	for i, f := range l.filters {
 		o.Seen += l.mask(id, fmt.Sprintf("filter %d\n%s\n", i, strings.Join(f.transcript(), "\n")))
 	}
@@ -308,21 +308,28 @@ func compare(want, got outcome) string {
 	return b.String()
 }
 
-// lineDiff shows the part in which two texts differ.
+// lineDiff lists the lines that only one of two texts has.
 func lineDiff(want, got string) string {
 	a, b := strings.Split(want, "\n"), strings.Split(got, "\n")
-	for len(a) > 0 && len(b) > 0 && a[0] == b[0] {
-		a, b = a[1:], b[1:]
-	}
-	for len(a) > 0 && len(b) > 0 && a[len(a)-1] == b[len(b)-1] {
-		a, b = a[:len(a)-1], b[:len(b)-1]
-	}
-	var out strings.Builder
+	counts := map[string]int{}
 	for _, l := range a {
-		out.WriteString("- " + l + "\n")
+		counts[l]++
 	}
 	for _, l := range b {
-		out.WriteString("+ " + l + "\n")
+		counts[l]--
+	}
+	var out strings.Builder
+	for _, l := range append(a, b...) {
+		switch n := counts[l]; {
+		case n > 0:
+			out.WriteString("- " + l + "\n")
+		case n < 0:
+			out.WriteString("+ " + l + "\n")
+		}
+		delete(counts, l)
+	}
+	if out.Len() == 0 && want != got {
+		return "(the same lines in another order)\n"
 	}
 	return out.String()
 }
@@ -349,6 +356,9 @@ func (o *outcome) settle() {
 			fmt.Sscan(hit[p[2*group]:p[2*group+1]], &n)
 			if n >= at {
 				n += 116 - at
+			}
+			if rx == offsetRx {
+				return fmt.Sprintf("%9d", n) + hit[p[2*group+1]:]
 			}
 			return hit[:p[2*group]] + fmt.Sprint(n) + hit[p[2*group+1]:]
 		})
@@ -386,6 +396,9 @@ var deliveryMasks = []struct {
 	{regexp.MustCompile(`delays?=[0-9./]+`), "delay"},
 	{regexp.MustCompile(`(queued as|id|ID) [0-9A-F]{9,}`), "$1 ID"},
 	{regexp.MustCompile(`size=\d+`), "size=N"},
+	{regexp.MustCompile(`\d{14}\.ID@`), "DATE.ID@"},
+	{regexp.MustCompile(` PORT=\d+`), " PORT=N"},
+	{regexp.MustCompile(`(?m)^qmgr: ID: removed\n`), ""},
 	{regexp.MustCompile(`status=sent .*`), "status=sent"},
 }
 

@@ -137,15 +137,15 @@ func (e *editor) DeleteHeader(index int, name string) error {
 	return e.s.point(p.at, p.end)
 }
 
-// milterAddress is the address a filter means, in internal form.
-func milterAddress(text string) string {
-	result, found := "", false
+// milterAddress is the address a filter means, the first of n, in internal
+// form.
+func milterAddress(text string) (addr string, n int) {
 	address.Parse(text, 0).Addresses(func(words address.List) {
-		if !found {
-			result, found = words.Internal(), true
+		if n++; n == 1 {
+			addr = words.Internal()
 		}
 	})
-	return result
+	return addr, n
 }
 
 const milterSource = "from Milter or header/body_checks"
@@ -176,7 +176,10 @@ func (e *editor) AddRecipient(addr, parameters string) error {
 			s.warn("ignoring ESMTP argument "+milterSource+": \"%.100s\"", word)
 		}
 	}
-	internal := milterAddress(addr)
+	internal, n := milterAddress(addr)
+	if n > 1 {
+		s.warn("Milter or header/body_checks request to add multi-recipient: \"%.100s\"", addr)
+	}
 	if internal == "" {
 		s.warn("ignoring attempt from Milter to add null recipient")
 		return s.edited()
@@ -191,7 +194,7 @@ func (e *editor) AddRecipient(addr, parameters string) error {
 // DelRecipient cancels every recipient that was given as addr.
 func (e *editor) DelRecipient(addr string) error {
 	s := e.s
-	internal := milterAddress(addr)
+	internal, _ := milterAddress(addr)
 	r, err := s.fileReader(0)
 	if err != nil {
 		return e.failed(err)
@@ -264,7 +267,8 @@ func (e *editor) ChangeSender(addr, parameters string) error {
 		}
 	}
 	old := s.places
-	s.setSender(milterAddress(addr))
+	internal, _ := milterAddress(addr)
+	s.setSender(internal)
 	s.putPointer(old.senderNext)
 	return s.point(old.sender, start)
 }

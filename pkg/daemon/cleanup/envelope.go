@@ -255,10 +255,7 @@ func (s *session) setAttr(name, value string) bool {
 }
 
 func (s *session) messageRecord(m meaning) {
-	if s.haveRcpt {
-		s.putGap(&s.places.recipient)
-	}
-	s.emulateData()
+	s.putGap(&s.places.recipient)
 	s.put(m.t, m.data)
 	s.startContent()
 }

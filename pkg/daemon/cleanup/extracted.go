@@ -72,8 +72,5 @@ func (s *session) end(data []byte) {
 	if !s.haveRcpt && s.going() {
 		s.status |= proto.StatusRcpt
 	}
-	if s.places.recipient.at == 0 {
-		s.putGap(&s.places.recipient)
-	}
 	s.put(record.TypeEnd, data)
 }

@@ -100,6 +100,7 @@ func (s *session) emulateStart() {
 	c := s.client()
 	s.emulate(eventConnect, func() milter.Result { return f.Connect(s.ctx, c.name, c.addr, c.port, c.family) })
 	s.emulate(eventHelo, func() milter.Result { return f.Helo(c.helo) })
+	s.toldMail = true
 	s.emulate(eventMail, func() milter.Result { return f.Mail(quoted(s.sender)) })
 }
 
@@ -115,6 +116,7 @@ func (s *session) emulateRcpt(addr string) {
 	if !s.ownFilters || !s.filtering() {
 		return
 	}
+	s.toldRcpt = true
 	r := s.filters.Rcpt(quoted(addr))
 	s.apply(eventRcpt, r)
 	if r.Verdict == milter.Reject || r.Verdict == milter.Shutdown {
@@ -123,12 +125,6 @@ func (s *session) emulateRcpt(addr string) {
 		s.flags &^= proto.FlagDiscard
 		s.status |= proto.StatusDefer
 		s.reason = "4.3.5 Server configuration error"
-	}
-}
-
-func (s *session) emulateData() {
-	if s.ownFilters {
-		s.emulate(eventData, s.filters.Data)
 	}
 }
 
@@ -142,6 +138,13 @@ func (s *session) emulate(event string, report func() milter.Result) {
 // inspect shows the message to the Milters and makes the changes they want.
 func (s *session) inspect() {
 	if !s.filtering() || !s.ended {
+		return
+	}
+	if s.ownFilters {
+		// Recipients may come behind the content, so this comes late.
+		s.emulate(eventData, s.filters.Data)
+	}
+	if !s.filtering() {
 		return
 	}
 	s.apply(eventEnd, s.filters.Message(s.showTo, &editor{s: s}))
@@ -270,7 +273,9 @@ func (s *session) macro(name string) (string, bool) {
 			value = c.addr
 		}
 	case "{daemon_port}":
-		value = s.attrs["server_port"]
+		if value = s.attrs["server_port"]; value == "" && s.ownFilters {
+			value = "0"
+		}
 	case "{client_addr}":
 		value = c.addr
 	case "{client_name}":
@@ -286,13 +291,9 @@ func (s *session) macro(name string) (string, bool) {
 	case "{auth_author}":
 		value = s.attrs["sasl_sender"]
 	case "{mail_addr}":
-		if s.haveSender {
-			return quoted(s.sender), true
-		}
+		return quoted(s.sender), s.toldMail
 	case "{rcpt_addr}":
-		if s.haveRcpt {
-			return quoted(s.recipient), true
-		}
+		return quoted(s.recipient), s.toldRcpt
 	}
 	return value, value != ""
 }

@@ -14,7 +14,7 @@ import (
 func (s *session) milterHeader(name, value string) (text []byte, ok bool) {
 	text = []byte(name + ":" + value)
 	m := s.d.maps.milterHeaderChecks
-	if m.Empty() {
+	if m.Empty() || s.flags&proto.FlagFilter == 0 {
 		return text, true
 	}
 	result, found, err := m.Find(s.ctx, string(text))
@@ -47,6 +47,12 @@ func (s *session) actMilter(text []byte, mapName, value string) ([]byte, bool) {
 	s.inMilterChecks = true
 	defer func() { s.inMilterChecks = false }()
 	v := s.actOn(c, value)
+	for _, addr := range s.checkBCC[s.bccPut:] {
+		s.bccPut++
+		if (&editor{s: s}).AddRecipient(addr, "") != nil {
+			return nil, false
+		}
+	}
 	if v.drop || !s.going() {
 		return nil, false
 	}
@@ -67,7 +73,7 @@ func (s *session) reportMilter(action string, c subject, text string) {
 
 // putLateMeta writes what milter_header_checks said about delivery.
 func (s *session) putLateMeta() {
-	if !s.going() || s.filter == s.filterPut && s.redirect == s.redirectPut && len(s.checkBCC) == s.bccPut {
+	if !s.going() || s.filter == s.filterPut && s.redirect == s.redirectPut {
 		return
 	}
 	s.fill(&s.places.meta, func() {
@@ -78,8 +84,4 @@ func (s *session) putLateMeta() {
 			s.putString(record.TypeRedirect, s.redirect)
 		}
 	})
-	for _, addr := range s.checkBCC[s.bccPut:] {
-		s.fill(&s.places.recipient, func() { s.addBCC(addr) })
-	}
-	s.bccPut = len(s.checkBCC)
 }

@@ -89,6 +89,8 @@ type session struct {
 	in             *attr.Reader // of the same buffer as the records
 	filters        *milter.Filters
 	ownFilters     bool // non_smtpd_milters, not the client's
+	toldMail       bool // own filters know of a sender
+	toldRcpt       bool
 	inMilterChecks bool
 	filterPut      string // what putMeta has written
 	redirectPut    string
