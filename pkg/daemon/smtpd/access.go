@@ -232,7 +232,7 @@ func (e evaluation) mailAccess(addr, class string) (v verdict, routed bool) {
 func (l lookup) action(key, value string) verdict {
 	word, text, _ := cutWord(value)
 	if word == "" {
-		l.log.Warn("access table %s entry %s has empty value", l.table.Name(), key)
+		l.log.Warn("access table %s entry %s has empty value", l.table.Name(), value)
 		return accept
 	}
 	if strings.Trim(value, "0123456789") == "" {

@@ -47,7 +47,8 @@ type compiler struct {
 	classes  map[string][]element // smtpd_restriction_classes
 	tables   map[string]table.Table
 	env      table.Env
-	runtime  bool // text from an access table: may not name tables
+	runtime  bool  // text from an access table: may not name tables
+	err      error // the first mistake that the server must not start with
 }
 
 // compile compiles a list. list is nil for the body of a class, where a bare
@@ -105,6 +106,16 @@ func (c *compiler) element(words []string, i int) (el element, used int) {
 	switch {
 	case r.run == nil:
 		el.run = notBuilt(name)
+	case r.arg == argServer:
+		p, err := c.policyService(el.arg)
+		if err != nil {
+			el.run = func(e evaluation) verdict {
+				e.log.Warn("%v", err)
+				return e.serverError()
+			}
+			break
+		}
+		el.table, el.run, el.silent = p, r.run, true
 	case r.arg == argTable:
 		if !isTableSpec(el.arg) {
 			el.run = badTableArgument(name, el.arg)
@@ -140,6 +151,7 @@ func missingArgument(name string, arg argument) func(evaluation) verdict {
 			e.log.Warn("restriction %s must be followed by transport:server", name)
 		default:
 			e.log.Warn("restriction %s requires domain name argument", name)
+			return dunno
 		}
 		return e.serverError()
 	}
@@ -251,6 +263,9 @@ func (srv *Server) loadPolicy(env table.Env) error {
 		srv.policy[list] = c.compile(conf.String(list.param))
 	}
 	srv.trialRelay = c.compile("permit_mynetworks, permit_sasl_authenticated, permit_auth_destination")
+	if c.err != nil {
+		return c.err
+	}
 	run := *c
 	run.runtime = true
 	srv.runtime = &run

@@ -39,6 +39,7 @@ type checkState struct {
 	reply                               string // of the reject
 	warn                                bool   // under warn_if_reject
 	depth                               int
+	policyFailed                        bool // evaluating the default action of a policy service
 	unlistedRcpt, unlistedSender        bool // that check has run
 	deferIfPermit, deferIfReject        pendingReject
 	afterClient, afterHelo, afterSender pendingReject // deferIfPermit at the end of those stages
