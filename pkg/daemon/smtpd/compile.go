@@ -32,7 +32,7 @@ const (
 // restriction is an entry of the registry: one word of the policy language.
 type restriction struct {
 	arg argument
-	run func(evaluation) verdict // nil: not built into this server
+	run func(evaluation) verdict
 }
 
 // configError is a mistake in main.cf; its text is what is logged as fatal.
@@ -104,8 +104,6 @@ func (c *compiler) element(words []string, i int) (el element, used int) {
 		el.arg, used = words[i+1], 1
 	}
 	switch {
-	case r.run == nil:
-		el.run = notBuilt(name)
 	case r.arg == argServer:
 		p, err := c.policyService(el.arg)
 		if err != nil {
@@ -131,13 +129,6 @@ func (c *compiler) element(words []string, i int) (el element, used int) {
 		el.run = r.run
 	}
 	return el, used
-}
-
-func notBuilt(name string) func(evaluation) verdict {
-	return func(e evaluation) verdict {
-		e.log.Warn("restriction \"%s\" is not built into this server", name)
-		return e.serverError()
-	}
 }
 
 func missingArgument(name string, arg argument) func(evaluation) verdict {

@@ -30,6 +30,7 @@ func hostAccess(subject subjectOf, hosts func(l lookup, domain string) []string,
 		if domain[0] == '[' {
 			return e.noPermit(l.literal(domain, literals), shown)
 		}
+		l.datum = name
 		return e.noPermit(l.hosts(name, hosts(l, domain), names), shown)
 	}
 }
@@ -140,8 +141,8 @@ func nameServers(l lookup, domain string) []string {
 			l.log.Warn("Unable to look up NS host for %s: %s", domain, shortError(err))
 			return nil
 		}
-		_, parent, found := strings.Cut(zone, ".")
-		if !found || parent == "" {
+		_, parent, _ := strings.Cut(zone, ".")
+		if parent = strings.TrimLeft(parent, "."); parent == "" {
 			l.log.Warn("Unable to look up NS host for %s: %s", l.datum, "Host not found")
 			return nil
 		}

@@ -221,7 +221,6 @@ func (e evaluation) listReply(q listEntry, a *listAnswer) verdict {
 	if m := e.srv.rblReplies; !m.Empty() {
 		value, found, err := m.Find(e.ctx, q.list.arg)
 		if err != nil {
-			e.log.Warn("%s lookup error for \"%s\"", m.Title(), q.list.arg)
 			return e.serverError()
 		}
 		if found {

@@ -12,7 +12,7 @@ import (
 )
 
 // registry is the policy language: every restriction that can stand in a list,
-// by name (spec §4.4). Entries without function are known but not built.
+// by name (spec §4.4).
 func registry() map[string]restriction {
 	r := map[string]restriction{
 		"permit":          {run: func(evaluation) verdict { return accept }},

@@ -291,6 +291,8 @@ func verifyAnswer(addr string, asked int) (verify.Result, string, error) {
 		return verify.Deferred, "connect to mx.b.example[192.0.2.25]:25: Connection refused", nil
 	case "long":
 		return verify.Deferred, strings.Repeat("0123456789", 40), nil
+	case "longbounce":
+		return verify.Undeliverable, strings.Repeat("0123456789", 60), nil
 	case "todo":
 		return verify.Probing, "Address verification in progress", nil
 	case "third":
