@@ -214,12 +214,21 @@ func (c *compiler) open(spec string) (table.Table, func(evaluation) verdict) {
 	return t, nil
 }
 
+// Limits of lists inside lists: in an access table, and of any kind.
+const (
+	maxTableDepth = 100
+	maxDepth      = 200
+)
+
+func (e evaluation) tooDeep() verdict {
+	e.log.Warn("access table %s entry %s causes unreasonable recursion", e.element.arg, e.element.name)
+	return e.serverError()
+}
+
 // nested runs a list inside a list.
 func (e evaluation) nested(elements []element) verdict {
-	const maxDepth = 100
 	if e.checks.depth >= maxDepth {
-		e.log.Warn("access table %s entry %s causes unreasonable recursion", e.element.arg, e.element.name)
-		return e.serverError()
+		return e.tooDeep()
 	}
 	e.checks.depth++
 	v := e.evaluate(elements)

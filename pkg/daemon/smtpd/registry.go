@@ -449,7 +449,7 @@ func checkRelayDomains(e evaluation) verdict {
 	if v := e.destination(rcpt); v != dunno {
 		return v
 	}
-	return e.reject(classPolicy, 554, "5.7.1", "<%s>: Recipient address rejected: Relay access denied", rcpt)
+	return e.reject(classPolicy, e.srv.set.codes.relayDomains, "5.7.1", "<%s>: Recipient address rejected: Relay access denied", rcpt)
 }
 
 // loginOwners are the logins that smtpd_sender_login_maps allows a sender to
