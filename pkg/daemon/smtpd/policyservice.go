@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"posthaste/pkg/ipc/attr"
+	"posthaste/pkg/message/dsn"
 	"posthaste/pkg/table"
 	"posthaste/pkg/wire/policy"
 )
@@ -130,7 +131,10 @@ func (s *session) policyRequest(policyContext string) []attr.Attr {
 	if state == "ETRN" {
 		etrn = s.checks.etrn
 	}
-	t := s.policyTLS()
+	t, _ := s.tlsFacts()
+	if !t.Trusted {
+		t.Subject, t.Issuer = "", ""
+	}
 	return []attr.Attr{
 		{Name: "request", Value: "smtpd_access_policy"},
 		{Name: "protocol_state", Value: state},
@@ -153,27 +157,13 @@ func (s *session) policyRequest(policyContext string) []attr.Attr {
 		{Name: "sasl_method", Value: s.sasl.method},
 		{Name: "sasl_username", Value: s.sasl.user},
 		{Name: "sasl_sender", Value: tx.saslAuth},
-		{Name: "ccert_subject", Value: t.subject},
-		{Name: "ccert_issuer", Value: t.issuer},
-		{Name: "ccert_fingerprint", Value: t.fingerprint},
-		{Name: "ccert_pubkey_fingerprint", Value: t.pubkeyFingerprint},
-		{Name: "encryption_protocol", Value: t.protocol},
-		{Name: "encryption_cipher", Value: t.cipher},
-		{Name: "encryption_keysize", Value: strconv.Itoa(t.bits)},
+		{Name: "ccert_subject", Value: dsn.XtextEncode(t.Subject, "+=")},
+		{Name: "ccert_issuer", Value: dsn.XtextEncode(t.Issuer, "+=")},
+		{Name: "ccert_fingerprint", Value: t.CertFingerprint},
+		{Name: "ccert_pubkey_fingerprint", Value: t.PubkeyFingerprint},
+		{Name: "encryption_protocol", Value: t.Protocol},
+		{Name: "encryption_cipher", Value: t.Cipher},
+		{Name: "encryption_keysize", Value: strconv.Itoa(t.Bits)},
 		{Name: "policy_context", Value: policyContext},
 	}
-}
-
-// policyTLS is what a policy server is told about the session's encryption.
-type policyTLS struct {
-	subject, issuer, fingerprint, pubkeyFingerprint string
-	protocol, cipher                                string
-	bits                                            int
-}
-
-func (s *session) policyTLS() (t policyTLS) {
-	if s.tls != nil {
-		t.protocol, t.cipher, t.bits = s.tls.protocol, s.tls.cipher, s.tls.bits
-	}
-	return t
 }
