@@ -54,6 +54,15 @@ type Server struct {
 	rewriteClients []element
 	tlsEngine      *tlsEngine
 
+	dnsLists                 listCache
+	rblReplies               *table.Maps
+	dnsFilter                *table.Maps
+	backupNetworks           matcher
+	policies                 map[string]*policyService // by argument
+	verify                   verifier
+	verifySender, verifyRcpt verification
+	warnMapsRBL              sync.Once
+
 	notify           errorClass
 	autoUTF8         cleanup.Flags
 	defaultVERP      string
@@ -139,6 +148,9 @@ func newServer(c *conf.Config, env table.Env, log *maillog.Logger, standAlone bo
 		return srv, srv.closePolicy()
 	}
 	if err := srv.openMaps(); err != nil {
+		return nil, err
+	}
+	if err := srv.openRestrictions(); err != nil {
 		return nil, err
 	}
 	if err := srv.loadPolicy(env); err != nil {
@@ -238,7 +250,7 @@ func (srv *Server) openMaps() error {
 // changed names a table whose file has changed since it was opened.
 func (srv *Server) changed() (string, bool) {
 	m := &srv.maps
-	for _, t := range []*table.Maps{m.localRcpt, m.virtualMailbox, m.relayRcpt, m.virtualAlias, m.canonical, m.rcptCanonical, m.senderCanonical, m.senderLogin, m.ehlo, m.footer, m.commandFilter, m.clientCerts, m.sni} {
+	for _, t := range []*table.Maps{m.localRcpt, m.virtualMailbox, m.relayRcpt, m.virtualAlias, m.canonical, m.rcptCanonical, m.senderCanonical, m.senderLogin, m.ehlo, m.footer, m.commandFilter, m.clientCerts, m.sni, srv.rblReplies, srv.dnsFilter} {
 		if name, changed := t.Changed(); changed {
 			return name, true
 		}

@@ -62,6 +62,13 @@ type settings struct {
 	upstreamProxy   string
 	upstreamTimeout time.Duration
 	saslEnable      bool
+	defaultRBLReply string
+	origin          string
+	verifyService   string // address verification
+	verifyPolls     int
+	verifyDelay     time.Duration
+	probeSender     string // address_verify_sender
+	probeTTL        time.Duration
 	stress          string
 
 	limits   rateLimits
@@ -87,7 +94,7 @@ type codes struct {
 // tempfailActions say for what a temporary lookup problem defers at once
 // rather than only what would otherwise be permitted.
 type tempfailActions struct {
-	helo, address bool // true: "defer"
+	helo, address, sender, recipient bool // true: "defer"
 }
 
 func loadSettings(c *conf.Config) (*settings, error) {
@@ -120,7 +127,10 @@ func loadSettings(c *conf.Config) (*settings, error) {
 		milterAction: c.String("milter_default_action"), milterMaps: c.String("smtpd_milter_maps"),
 		upstreamProxy: c.String("smtpd_upstream_proxy_protocol"), upstreamTimeout: c.Duration("smtpd_upstream_proxy_timeout"),
 		saslEnable: c.Bool("smtpd_sasl_auth_enable"), stress: c.String("stress"), protocols: c.String("inet_protocols"),
-		version: c.MailVersion(),
+		version: c.MailVersion(), defaultRBLReply: c.Raw("default_rbl_reply"), origin: c.String("myorigin"),
+		verifyService: c.String("address_verify_service_name"), verifyPolls: c.Int("address_verify_poll_count"),
+		verifyDelay: c.Duration("address_verify_poll_delay"), probeSender: c.String("address_verify_sender"),
+		probeTTL: c.Duration("address_verify_sender_ttl"),
 	}
 	s.limits = rateLimits{
 		c.Int("smtpd_client_connection_count_limit"), c.Int("smtpd_client_connection_rate_limit"),
@@ -160,7 +170,8 @@ func (s *settings) loadChoices(c *conf.Config) error {
 	for _, p := range []struct {
 		name string
 		to   *bool
-	}{{"unknown_helo_hostname_tempfail_action", &s.tempfail.helo}, {"unknown_address_tempfail_action", &s.tempfail.address}} {
+	}{{"unknown_helo_hostname_tempfail_action", &s.tempfail.helo}, {"unknown_address_tempfail_action", &s.tempfail.address},
+		{"unverified_sender_tempfail_action", &s.tempfail.sender}, {"unverified_recipient_tempfail_action", &s.tempfail.recipient}} {
 		switch v := c.String(p.name); strings.ToLower(v) {
 		case "defer":
 			*p.to = true
