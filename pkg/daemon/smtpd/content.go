@@ -101,6 +101,9 @@ func (s *session) cmdData(args []smtp.Token) bool {
 			return false
 		}
 	}
+	if s.tx.proxy != nil && !s.proxyCommand("DATA", '3') {
+		return false
+	}
 	s.startContent()
 	s.reply("354 End data with <CR><LF>.<CR><LF>")
 	s.where = whereData
@@ -117,7 +120,11 @@ func (s *session) readData() bool {
 	s.conn.SetBulk(true)
 	defer func() { s.conn.MinRate = 0; s.conn.SetBulk(false) }()
 	s.conn.StartRequest()
-	d := smtp.NewDataReader(s.conn, s.srv.set.lineLimit, s.bare, false)
+	proxy := s.tx.proxy
+	if proxy != nil {
+		proxy.stuff = false // the client did
+	}
+	d := smtp.NewDataReader(s.conn, s.srv.set.lineLimit, s.bare, proxy != nil)
 	for {
 		l, err := d.Next()
 		if err == io.EOF {
@@ -126,6 +133,10 @@ func (s *session) readData() bool {
 		if err != nil {
 			s.fail(err)
 			return false
+		}
+		c.bare = d.SawBare && s.bare == smtp.BareReject
+		if c.bare && proxy != nil {
+			continue // the filter hears no more of it
 		}
 		c.line(l.Text, l.Long, true)
 		s.warnSize()
@@ -155,6 +166,12 @@ func (s *session) endOfMessage(chunk string) bool {
 			s.reset()
 			return false
 		}
+	}
+	if tx.proxy != nil {
+		ok := s.endOfProxied()
+		s.reset()
+		s.notice(false)
+		return ok
 	}
 	var result cleanup.Result
 	if c.status == cleanup.OK && !c.bare {
@@ -303,6 +320,9 @@ func (s *session) cmdBDAT(args []smtp.Token) bool {
 			if text := s.checkData(); text != "" {
 				return s.skipChunk(size, last, text, classPolicy)
 			}
+		}
+		if p := s.tx.proxy; p != nil && !p.command("DATA", '3') {
+			return s.skipChunk(size, last, p.reply, classSoftware)
 		}
 		s.startContent()
 		s.bdat = bdatOpen

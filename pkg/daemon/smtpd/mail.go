@@ -16,6 +16,7 @@ import (
 // transaction is one message on its way in, from MAIL to the end of its
 // content.
 type transaction struct {
+	mailLine  string // the client's MAIL command as it was
 	sender    string // internal form, "" is the null sender
 	encoding  string // 7bit, 8bit or ""
 	size      int64  // declared, then received
@@ -33,6 +34,7 @@ type transaction struct {
 	overshoot int
 
 	sink    messageSink
+	proxy   *proxySink // the sink, if it is a before-queue filter
 	queueID string
 
 	// What access tables and the like asked for.
@@ -137,7 +139,7 @@ func (s *session) cmdMail(args []smtp.Token) bool {
 	if s.limited(s.messageRate) {
 		return false
 	}
-	tx := &transaction{rewriting: "remote", arrival: s.srv.now()}
+	tx := &transaction{rewriting: "remote", arrival: s.srv.now(), mailLine: s.line}
 	for _, a := range args[3:] {
 		if set.utf8 && s.discard&noSMTPUTF8 == 0 && strings.EqualFold(a.Text, "SMTPUTF8") {
 			tx.utf8 = true
@@ -313,6 +315,9 @@ func (s *session) checkSize(size int64) string {
 
 // checkSpace refuses mail while the queue file system is nearly full (§2.5).
 func (s *session) checkSpace() string {
+	if s.srv.set.proxyFilter != "" && !s.srv.set.speedAdjust && !s.standAlone {
+		return "" // nothing is stored here
+	}
 	var fs syscall.Statfs_t
 	if err := syscall.Statfs(s.srv.queueDir, &fs); err != nil || fs.Bsize <= 0 {
 		return ""
@@ -376,6 +381,9 @@ func (s *session) cmdRcpt(args []smtp.Token) bool {
 	}
 	s.checks.rcpt, s.checks.rcptGiven = addr, true
 	opened := tx.sink != nil || s.openMessage()
+	if opened && tx.proxy != nil {
+		opened = s.proxyCommand(s.line, '2')
+	}
 	s.checks.rcptGiven = false
 	if !opened {
 		return false
@@ -488,7 +496,7 @@ func (s *session) milterRefusal() string {
 func (s *session) dropMessage() {
 	if s.tx != nil && s.tx.sink != nil {
 		s.tx.sink.Abort()
-		s.tx.sink = nil
+		s.tx.sink, s.tx.proxy = nil, nil
 		s.tx.queueID = ""
 	}
 }

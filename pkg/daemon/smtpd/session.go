@@ -73,6 +73,8 @@ type session struct {
 	bdat     bdatState
 	splitter *lineSplitter
 	tx       *transaction
+	line     string     // the command being executed
+	replay   *replayLog // for a before-queue filter
 }
 
 // permission is the outcome of an access list: granted, or not known.
@@ -172,6 +174,7 @@ func (s *session) finish() {
 		s.log.Info("%s after %s from %s", s.reason, where, s.peer.namaddr)
 	}
 	s.dropMessage()
+	s.replay.close()
 	s.conn.Flush()
 	s.notice(true)
 }
@@ -298,6 +301,7 @@ func (s *session) execute(line string) {
 	if !ok {
 		return
 	}
+	s.line = line
 	args := smtp.Tokenize(line)
 	if len(args) == 0 {
 		s.classes |= classProtocol
