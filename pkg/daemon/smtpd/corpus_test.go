@@ -145,7 +145,7 @@ func play(t testing.TB, s script, conn net.Conn) string {
 	for _, step := range s.steps {
 		kind, text, _ := strings.Cut(step, ":")
 		text = strings.TrimPrefix(text, " ")
-		if kind != "first" && kind != "TLS" {
+		if kind != "first" && kind != "TLS" && kind != "half" && kind != "sleep" && kind != "X" {
 			greeting()
 		}
 		if over {

@@ -181,7 +181,7 @@ func dialError(err error) error {
 
 // maxForward is how long one XFORWARD command gets, without its line end: what
 // the original makes of the 512 bytes of RFC 5321 §4.5.3.1.4.
-const maxForward = 507
+const maxForward = 506
 
 // forward sends the attributes that the filter announced, in as few commands
 // as fit.

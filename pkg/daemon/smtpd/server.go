@@ -3,7 +3,6 @@ package smtpd
 import (
 	"context"
 	"fmt"
-	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -390,15 +389,4 @@ func (srv *Server) addressMap(spec string) func(evaluation) verdict {
 		}
 		return dunno
 	}
-}
-
-// proxyHeader would read the PROXY header of an upstream load balancer.
-func (srv *Server) proxyHeader(nc net.Conn) (net.Conn, peer, error) {
-	err := fmt.Errorf("smtpd_upstream_proxy_protocol = %s is not supported by this server", srv.set.upstreamProxy)
-	srv.log.Warn("%v", err)
-	p, endpointErr := srv.endpoint(nc, nil)
-	if endpointErr != nil {
-		err = endpointErr
-	}
-	return nc, p, err
 }

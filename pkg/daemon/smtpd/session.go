@@ -114,7 +114,7 @@ func (s *session) run(nc net.Conn, attrs map[string]string) {
 	var err error
 	broken := false
 	if srv.set.upstreamProxy != "" && !s.passed && !s.standAlone {
-		_, s.peer, err = srv.proxyHeader(nc)
+		s.peer, err = srv.proxyHeader(nc)
 		broken = err != nil
 	} else {
 		s.peer, err = srv.endpoint(nc, attrs)
@@ -123,9 +123,7 @@ func (s *session) run(nc net.Conn, attrs map[string]string) {
 			return
 		}
 	}
-	if !broken {
-		srv.lookupName(s.ctx, &s.peer)
-	}
+	srv.lookupName(s.ctx, &s.peer)
 	s.peer.setNamaddr(srv.set.portLogging)
 	s.log.Info("connect from %s", s.peer.namaddr)
 	defer s.disconnected()

@@ -134,9 +134,12 @@ type identity struct{ name, addr, port, origin, helo, proto string }
 func (s *session) logIdentity() identity {
 	if f := s.forward; f != nil && f.client {
 		id := identity{name: f.name, addr: f.addr, port: f.port, helo: f.helo, proto: f.proto}
-		id.origin = f.name + "[" + f.addr + "]"
-		if s.srv.set.portLogging {
-			id.origin += ":" + f.port
+		id.origin = f.name
+		if f.addr != unknown {
+			id.origin += "[" + f.addr + "]"
+			if s.srv.set.portLogging {
+				id.origin += ":" + f.port
+			}
 		}
 		if strings.Contains(f.addr, ":") {
 			id.addr = "IPv6:" + f.addr
