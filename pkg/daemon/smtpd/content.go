@@ -20,7 +20,9 @@ type content struct {
 	head     bool // still before the first line that is no mailbox "From " line
 	midLine  bool // the last piece did not end its line
 	exceeded bool
-	bare     bool // a bare LF was seen
+	bare     bool  // a bare LF was seen
+	before   int64 // size at the beginning of a chunk that is being read
+	chunk    int64 // bytes of it so far
 }
 
 func newContent(tx *transaction, limit int64) *content {
@@ -306,11 +308,11 @@ func (s *session) cmdBDAT(args []smtp.Token) bool {
 	switch {
 	case s.bdat == bdatError:
 		refusal = fmt.Sprintf("551 5.0.0 Discarded %d bytes after earlier error", size)
-	case s.startable() != "":
-		refusal = s.startable()
 	case size == 0 && !last:
 		s.log.Warn("%s: null BDAT request from %s", s.id(), s.peer.namaddr)
 		refusal = "551 5.7.1 Null BDAT request"
+	case s.startable() != "":
+		refusal = s.startable()
 	case s.srv.set.messageSize > 0 && size > s.srv.set.messageSize-s.chunkedSize():
 		s.log.Warn("%s: BDAT request from %s exceeds message size limit", s.id(), s.peer.namaddr)
 		refusal = "552 5.3.4 Chunk exceeds message size limit"
@@ -394,13 +396,16 @@ func (s *session) readChunk(size int64, last bool) bool {
 	c := s.tx.content
 	lines := s.chunkLines()
 	s.where = whereBDAT
+	c.chunk, c.before = 0, c.size
 	ok := s.eachPiece(size, func(data []byte) {
+		c.chunk += int64(len(data))
 		lines.write(data, c, s.bare == smtp.BareReject)
 		s.warnSize()
 	})
 	if !ok {
 		return false
 	}
+	c.chunk, c.before = 0, 0
 	if last {
 		lines.end(c)
 		s.warnSize()

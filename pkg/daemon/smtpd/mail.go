@@ -50,6 +50,9 @@ func (tx *transaction) contentBytes() int64 {
 	if tx.content == nil {
 		return 0
 	}
+	if c := tx.content; c.chunk > 0 {
+		return c.before + c.chunk
+	}
 	return tx.content.size
 }
 
@@ -241,7 +244,7 @@ func (s *session) mailParameter(tx *transaction, arg string) string {
 		if value != "<>" {
 			tx.saslAuth = smtp.Printable(value, '?')
 		}
-	case key == "XVERP" && s.verpAllowed().granted && s.discard&noVERP == 0:
+	case key == "XVERP" && s.verpAllowed().granted:
 		return s.verpParameter(tx, value, hasValue)
 	case key == "RET" && hasValue:
 		ret, ok := dsn.ParseRet(value)
@@ -420,7 +423,7 @@ func (s *session) rcptParameter(r *recipientOptions, arg string) string {
 		if s.discard&noDSN != 0 {
 			return dsnOff
 		}
-		notify, err := dsn.ParseNotify(value)
+		notify, err := dsn.ParseNotify(strings.Join(notifyWords(value), ",")) // empty words do no harm
 		if err != nil || r.notify != 0 {
 			s.warnNotify(value)
 			return "501 5.5.4 Error: Bad NOTIFY parameter syntax"
@@ -441,9 +444,13 @@ func (s *session) rcptParameter(r *recipientOptions, arg string) string {
 	return ""
 }
 
+func notifyWords(list string) []string {
+	return strings.FieldsFunc(list, func(r rune) bool { return strings.ContainsRune(", \t\r\n", r) })
+}
+
 // warnNotify names the word of a NOTIFY list that nobody knows.
 func (s *session) warnNotify(value string) {
-	for _, word := range strings.FieldsFunc(value, func(r rune) bool { return strings.ContainsRune(", \t\r\n", r) }) {
+	for _, word := range notifyWords(value) {
 		if _, err := dsn.ParseNotify(word); err != nil {
 			s.log.Warn("unknown DSN NOTIFY command value \"%s\" in \"%s\"", smtp.Printable(word, '?'), smtp.Printable(value, '?'))
 			return
@@ -455,7 +462,7 @@ func (s *session) warnNotify(value string) {
 // for type utf-8).
 func decodeORCPT(value string) (string, bool) {
 	kind, encoded, ok := strings.Cut(value, ";")
-	if !ok || kind == "" || encoded == "" {
+	if !ok || kind == "" {
 		return "", false
 	}
 	var addr string
@@ -468,7 +475,7 @@ func decodeORCPT(value string) (string, bool) {
 	} else {
 		addr, err = dsn.XtextDecode(encoded)
 	}
-	if err != nil || addr == "" {
+	if err != nil {
 		return "", false
 	}
 	return smtp.Printable(kind+";"+addr, '?'), true

@@ -49,7 +49,8 @@ type Server struct {
 	trialRelay     []element
 	runtime        *compiler // for right-hand sides of access tables
 	tables         map[string]table.Table
-	parentKeys     bool // access tables: example.com matches its subdomains
+	commandFilter  table.Table // nil: commands are taken as they are
+	parentKeys     bool        // access tables: example.com matches its subdomains
 	rewriteClients []element
 	tlsEngine      *tlsEngine
 
@@ -96,7 +97,7 @@ type lists struct {
 type maps struct {
 	localRcpt, virtualMailbox, relayRcpt, virtualAlias *table.Maps
 	canonical, rcptCanonical, senderCanonical          *table.Maps
-	senderLogin, ehlo, footer, commandFilter           *table.Maps
+	senderLogin, ehlo, footer                          *table.Maps
 }
 
 // newServer opens the tables and lists of a configuration; it makes no
@@ -192,7 +193,7 @@ func (srv *Server) openLists() error {
 func (srv *Server) closePolicy() error {
 	empty := table.NewMaps(srv.env, "none")
 	m := &srv.maps
-	for _, t := range []**table.Maps{&m.localRcpt, &m.virtualMailbox, &m.relayRcpt, &m.virtualAlias, &m.canonical, &m.rcptCanonical, &m.senderCanonical, &m.senderLogin, &m.ehlo, &m.footer, &m.commandFilter} {
+	for _, t := range []**table.Maps{&m.localRcpt, &m.virtualMailbox, &m.relayRcpt, &m.virtualAlias, &m.canonical, &m.rcptCanonical, &m.senderCanonical, &m.senderLogin, &m.ehlo, &m.footer} {
 		*t = empty
 	}
 	return nil
@@ -216,7 +217,6 @@ func (srv *Server) openMaps() error {
 		{&m.senderLogin, "smtpd_sender_login_maps", folded},
 		{&m.ehlo, "smtpd_discard_ehlo_keyword_address_maps", 0},
 		{&m.footer, "smtpd_reject_footer_maps", 0},
-		{&m.commandFilter, "smtpd_command_filter", table.FoldFix},
 	} {
 		opened, err := table.OpenMaps(srv.env, t.param, srv.conf.String(t.param), t.flags)
 		if err != nil {
@@ -224,16 +224,26 @@ func (srv *Server) openMaps() error {
 		}
 		*t.to = opened
 	}
+	if spec := srv.conf.String("smtpd_command_filter"); spec != "" {
+		filter, err := table.Open(srv.env, spec, table.FoldFix)
+		if err != nil {
+			return err
+		}
+		srv.commandFilter = filter
+	}
 	return nil
 }
 
 // changed names a table whose file has changed since it was opened.
 func (srv *Server) changed() (string, bool) {
 	m := &srv.maps
-	for _, t := range []*table.Maps{m.localRcpt, m.virtualMailbox, m.relayRcpt, m.virtualAlias, m.canonical, m.rcptCanonical, m.senderCanonical, m.senderLogin, m.ehlo, m.footer, m.commandFilter} {
+	for _, t := range []*table.Maps{m.localRcpt, m.virtualMailbox, m.relayRcpt, m.virtualAlias, m.canonical, m.rcptCanonical, m.senderCanonical, m.senderLogin, m.ehlo, m.footer} {
 		if name, changed := t.Changed(); changed {
 			return name, true
 		}
+	}
+	if t := srv.commandFilter; t != nil && table.Changed(t) {
+		return table.RegistryName(t), true
 	}
 	for _, t := range srv.tables {
 		if table.Changed(t) {

@@ -256,7 +256,7 @@ func (s *session) commands() {
 			s.fail(err)
 			break
 		}
-		if line.Long {
+		if line.Long || len(line.Text) >= set.lineLimit {
 			s.log.Warn("%s: request longer than %d: %.30s...", s.peer.namaddr, set.lineLimit, smtp.Printable(string(line.Text), '?'))
 		}
 		text, _, _ := strings.Cut(string(line.Text), "\x00")
@@ -381,14 +381,13 @@ func (s *session) countJunk() {
 
 // filterCommand applies smtpd_command_filter.
 func (s *session) filterCommand(line string) (string, bool) {
-	filter := s.srv.maps.commandFilter
-	if filter.Empty() {
+	filter := s.srv.commandFilter
+	if filter == nil {
 		return line, true
 	}
 	key := strings.TrimLeft(line, " \t")
-	value, found, err := filter.Find(s.ctx, key)
+	value, found, err := filter.Lookup(s.ctx, key) // an empty result is one, too
 	if err != nil {
-		s.log.Warn("%s lookup error for \"%.100s\"", s.srv.conf.String("smtpd_command_filter"), smtp.Printable(key, '?'))
 		s.localDataError()
 		return "", false
 	}
