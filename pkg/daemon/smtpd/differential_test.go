@@ -21,6 +21,9 @@ const (
 	helperPorts  = 6000
 )
 
+// slow is how long a session may take without being named.
+const slow = 4 * time.Second
+
 // playedAtOnce bounds how many sessions run beside each other on a machine.
 const playedAtOnce = 8
 
@@ -123,7 +126,11 @@ func playAll(t *testing.T, w *world.World, corpus []script) []string {
 				t.Errorf("%s: %v", s.name, err)
 				return
 			}
+			begin := time.Now()
 			talks[i] = play(t, s, conn)
+			if took := time.Since(begin); took > slow {
+				t.Logf("%s: %s/%s took %v", w.Options.Suite, s.group, s.name, took)
+			}
 			if helpers[i] != nil {
 				talks[i] += helpers[i].transcript()
 			}

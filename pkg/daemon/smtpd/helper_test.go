@@ -20,7 +20,7 @@ import (
 type helper struct {
 	mu    sync.Mutex
 	rules map[string]string
-	seen  []string
+	seen  []*strings.Builder // a connection each
 	wg    sync.WaitGroup
 }
 
@@ -49,23 +49,26 @@ func (h *helper) serve(l net.Listener) {
 			return
 		}
 		h.wg.Add(1)
+		seen := new(strings.Builder)
+		h.mu.Lock()
+		h.seen = append(h.seen, seen)
+		h.mu.Unlock()
 		go func() {
 			defer h.wg.Done()
 			defer c.Close()
-			h.session(c)
+			h.session(c, seen)
 		}()
 	}
 }
 
-func (h *helper) note(line string) {
-	h.mu.Lock()
-	h.seen = append(h.seen, line)
-	h.mu.Unlock()
-}
-
-func (h *helper) session(c net.Conn) {
+func (h *helper) session(c net.Conn, seen *strings.Builder) {
+	note := func(line string) {
+		h.mu.Lock()
+		seen.WriteString("H: " + line + "\n")
+		h.mu.Unlock()
+	}
 	c.SetDeadline(time.Now().Add(15 * time.Second))
-	h.note("<connected>")
+	note("<connected>")
 	in := bufio.NewReader(c)
 	count := map[string]int{}
 	answer := func(word string) (string, bool) {
@@ -90,10 +93,10 @@ func (h *helper) session(c net.Conn) {
 	for ok {
 		line, err := in.ReadString('\n')
 		if err != nil {
-			h.note("<end> " + line)
+			note("<end> " + line)
 			return
 		}
-		h.note(fmt.Sprintf("%q", line))
+		note(fmt.Sprintf("%q", line))
 		word, _, _ := strings.Cut(strings.TrimRight(strings.ToUpper(line), "\r\n"), " ")
 		word, _, _ = strings.Cut(word, "\t")
 		var reply string
@@ -104,10 +107,10 @@ func (h *helper) session(c net.Conn) {
 			for {
 				line, err := in.ReadString('\n')
 				if err != nil {
-					h.note("<end> " + line)
+					note("<end> " + line)
 					return
 				}
-				h.note(fmt.Sprintf("%q", line))
+				note(fmt.Sprintf("%q", line))
 				if line == ".\r\n" {
 					break
 				}
@@ -132,7 +135,7 @@ func (h *helper) transcript() string {
 	defer h.mu.Unlock()
 	var b strings.Builder
 	for _, line := range h.seen {
-		b.WriteString("H: " + line + "\n")
+		b.WriteString(line.String())
 	}
 	return b.String()
 }

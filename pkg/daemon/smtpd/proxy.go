@@ -141,8 +141,16 @@ func (p *proxySink) connect(ctx context.Context) bool {
 		p.log.Warn("connect to proxy filter %s: %v", set.proxyFilter, dialError(err))
 		return p.fail()
 	}
-	p.conn = smtp.NewConn(nc, set.proxyTimeout)
-	return p.exchange("", '2') && p.exchange("EHLO "+set.proxyEhlo, '2') && p.forward() || p.fail()
+	p.attach(nc)
+	return p.greeting()
+}
+
+func (p *proxySink) attach(nc net.Conn) { p.conn = smtp.NewConn(nc, p.srv.set.proxyTimeout) }
+
+// greeting is what comes before the transaction. Why it fails is the filter's
+// and the administrator's affair; the client hears of trouble.
+func (p *proxySink) greeting() bool {
+	return p.exchange("", '2') && p.exchange("EHLO "+p.srv.set.proxyEhlo, '2') && p.forward() || p.fail()
 }
 
 // proxyAddress understands "[inet:]host:port", "[inet:]port" and "unix:path",

@@ -388,6 +388,7 @@ func (s *session) filterCommand(line string) (string, bool) {
 	key := strings.TrimLeft(line, " \t")
 	value, found, err := filter.Lookup(s.ctx, key) // an empty result is one, too
 	if err != nil {
+		s.log.Warn("%s lookup error for \"%.100s\"", s.srv.conf.String("smtpd_command_filter"), smtp.Printable(key, '?'))
 		s.localDataError()
 		return "", false
 	}
