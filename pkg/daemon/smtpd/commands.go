@@ -277,7 +277,7 @@ func (s *session) cmdVrfy(args []smtp.Token) bool {
 		return false
 	}
 	wantsUTF8 := false
-	if set.utf8 && len(args) > 2 && strings.EqualFold(args[len(args)-1].Text, "SMTPUTF8") {
+	if set.utf8 && len(args) > 1 && strings.EqualFold(args[len(args)-1].Text, "SMTPUTF8") {
 		wantsUTF8 = true
 		args = args[:len(args)-1]
 	}
@@ -290,10 +290,7 @@ func (s *session) cmdVrfy(args []smtp.Token) bool {
 	if s.milterForbids("") {
 		return false
 	}
-	word := smtp.Token{Text: rest(args, 1)}
-	for _, a := range args[1:] {
-		word.Bad = word.Bad || a.Bad
-	}
+	word := smtp.Token{Text: rest(args, 1)} // an unterminated quote does no harm here
 	addr, ok := s.extractAddress(word, false, wantsUTF8)
 	if !ok {
 		return s.protocolError("501 5.1.3 Bad recipient address syntax")
