@@ -169,9 +169,8 @@ func (s *session) cmdStartTLS(args []smtp.Token) bool {
 		return false
 	}
 	s.helo, s.heloGiven = "", false
-	s.sasl = saslState{}
 	s.reset()
-	return true
+	return s.activateSASL()
 }
 
 // wrapperTLS is TLS from the first byte (smtpd_tls_wrappermode).
