@@ -166,7 +166,7 @@ func (r *request) tryCache(key string, used func(endpoint string)) bool {
 	if s == nil {
 		return false
 	}
-	if level, ok := r.tlsLevel(s.server); !ok || level != s.level {
+	if level, ok := r.tlsLevel(s.server); !ok || level != s.level || !r.sameLogin(s) {
 		s.close()
 		return false
 	}

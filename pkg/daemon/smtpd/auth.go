@@ -237,13 +237,7 @@ func (s *session) authenticate(args []smtp.Token) bool {
 	if len(args) == 3 {
 		r.Initial = &args[2].Text
 	}
-	var exchange sasl.Exchange
-	var out sasl.Outcome
-	if s.srv.auth.allows(s.ctx, args[1].Text) {
-		exchange, out = s.srv.auth.backend.Start(s.ctx, r)
-	} else {
-		out = sasl.Outcome{Status: sasl.Failed, Text: "Invalid authentication mechanism"}
-	}
+	exchange, out := s.srv.auth.backend.Start(s.ctx, r)
 	for out.Status == sasl.Challenge {
 		s.reply("334 %s", out.Text)
 		response, ok := s.authResponse()
@@ -291,7 +285,8 @@ func (s *session) authResponse() (string, bool) {
 	if s.bare == smtp.BareAllow {
 		ending = smtp.AnyCRs
 	}
-	line, err := s.conn.ReadLine(s.srv.auth.responseLimit, ending)
+	limit := s.srv.auth.responseLimit
+	line, err := s.conn.ReadLine(limit, ending)
 	if err != nil {
 		s.fail(err)
 		return "", false
@@ -306,7 +301,7 @@ func (s *session) authResponse() (string, bool) {
 		return "", false
 	}
 	text, _, _ := strings.Cut(string(line.Text), "\x00")
-	return text, !line.Long
+	return text, len(line.Text) < limit
 }
 
 // hiddenText stands in logs and transcripts for what may be a password.

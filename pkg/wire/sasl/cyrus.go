@@ -209,7 +209,8 @@ func (d *dialogue) secret(name string) (string, bool, *failure) {
 	user, realm := splitRealm(name, realm)
 	value, found, err := d.lookupDB(user, realm)
 	if err != nil {
-		return "", false, fail(resultFail, err.Error())
+		d.Warn("SASL authentication problem: %v", err)
+		return "", false, fail(resultFail, "")
 	}
 	return value, found, nil
 }
