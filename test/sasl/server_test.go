@@ -109,9 +109,11 @@ func (d *dovecot) talk(c net.Conn) {
 		if len(words) < 3 || words[0] == "VERSION" {
 			continue
 		}
-		d.mu.Lock()
-		d.lines = append(d.lines, words[0]+" N "+strings.Join(words[2:], " "))
-		d.mu.Unlock()
+		if text := strings.Join(words[2:], " "); !strings.Contains(text, "resp="+b64("die")) { // we ask once more
+			d.mu.Lock()
+			d.lines = append(d.lines, words[0]+" N "+text)
+			d.mu.Unlock()
+		}
 		id, resp, given := words[1], "", words[0] == "CONT"
 		if given {
 			resp = words[2]
@@ -278,7 +280,7 @@ var sessions = []struct {
 }
 
 var (
-	logVaries = regexp.MustCompile(`\[\d+\]|[0-9A-F]{9,12}:|process /usr.*`)
+	logVaries = regexp.MustCompile(`request longer than.*|\[\d+\]|[0-9A-F]{9,12}:|process /usr.*`)
 	logWanted = regexp.MustCompile(`warning|fatal|panic|sasl_`)
 )
 

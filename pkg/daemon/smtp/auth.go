@@ -51,6 +51,7 @@ func (s *settings) readSASL(c *conf.Config) error {
 		var err error
 		if *o.to, err = sasl.ParseOptions(c.String(s.prefix + o.name)); err != nil {
 			c.Warnf("%v", err)
+			c.Warnf("bad per-session SASL security properties")
 			return errors.New("SASL per-connection initialization failed")
 		}
 	}
@@ -202,6 +203,10 @@ func (r *request) authFailed(s *session, format string, a ...any) bool {
 
 // libraryFailed reports that a mechanism cannot go on.
 func (r *request) libraryFailed(s *session, err error) bool {
+	var more interface{ Detail() string }
+	if errors.As(err, &more) && more.Detail() != "" {
+		r.d.log.Warn("%s", more.Detail())
+	}
 	st := local("4.7.0", "SASL authentication failed; cannot authenticate to server "+s.server.name()+": "+err.Error())
 	st.DiagType, st.DiagText = "x-sasl", err.Error()
 	r.sessionFailed(s, st, true)
@@ -215,8 +220,6 @@ const (
 	maxAuthCommand = 512
 	maxAuthSteps   = 100
 )
-
-const phaseAuth = "performing the SASL handshake"
 
 func (r *request) authenticateAs(s *session, l *login) bool {
 	c := sasl.Credentials{User: l.user, Password: l.password, Service: strings.TrimSuffix(r.d.prefix, "_"), Host: s.server.host}
@@ -255,7 +258,6 @@ func (r *request) authenticateAs(s *session, l *login) bool {
 		}
 		if initial == nil {
 			if response, problem = client.Next(challenge); problem != nil {
-				s.askSecret("*", "*")
 				return r.libraryFailed(s, problem)
 			}
 		}
@@ -263,13 +265,19 @@ func (r *request) authenticateAs(s *session, l *login) bool {
 		rep, err = s.askSecret(sasl.Encode(response), hiddenText)
 	}
 	if err != nil {
-		r.sessionFailed(s, s.broken(err, phaseAuth), true)
+		phase := phaseEHLO
+		if r.d.lmtp {
+			phase = phaseLHLO
+		}
+		r.sessionFailed(s, s.broken(err, phase), true)
 		return false
 	}
 	if rep.Class() != 2 {
 		r.rememberFailure(s, l, rep)
 		before := "SASL authentication failed; server " + s.server.name() + " said: "
-		r.sessionFailed(s, s.refused(rep, r.soften(rep.DSN), before, ""), true)
+		st := s.refused(rep, r.soften(rep.DSN), before, "")
+		st.Reason = strings.Replace(st.Reason, rep.OneLine(), strings.ReplaceAll(rep.Text, "\n", "?"), 1)
+		r.sessionFailed(s, st, true)
 		s.quit()
 		return false
 	}

@@ -161,10 +161,6 @@ func (s *session) activateSASL() bool {
 	if s.srv.auth == nil || s.tls == nil && s.srv.set.tls.authOnly {
 		return true
 	}
-	return s.offerSASL()
-}
-
-func (s *session) offerSASL() bool {
 	names, err := s.srv.mechanisms(s.ctx, s.saslPeer())
 	if err != nil {
 		s.log.Warn("%s: %v", s.peer.namaddr, err)
@@ -181,7 +177,7 @@ func (s *session) activeSASL() bool { return s.sasl.mechanisms != nil }
 
 // authLines are the lines of the reply to EHLO.
 func (s *session) authLines() []string {
-	if !s.activeSASL() || s.tls == nil && s.srv.set.tls.authOnly {
+	if !s.activeSASL() {
 		return nil
 	}
 	if s.allowed(s.srv.auth.exceptions).granted {
@@ -193,14 +189,6 @@ func (s *session) authLines() []string {
 		lines = append(lines, "AUTH="+list)
 	}
 	return lines
-}
-
-// xclientLogin is XCLIENT LOGIN=.
-func (s *session) xclientLogin(user string) {
-	s.sasl.method, s.sasl.user = "XCLIENT", user
-	if s.srv.auth != nil && !s.activeSASL() {
-		s.offerSASL()
-	}
 }
 
 func (s *session) authRate() rate {
@@ -215,10 +203,6 @@ func (s *session) cmdAuth(args []smtp.Token) bool {
 		return s.protocolError("503 5.5.1 Error: authentication not enabled")
 	case s.tx != nil:
 		return s.protocolError("503 5.5.1 Error: MAIL transaction in progress")
-	case s.tls == nil && s.srv.set.tls.authOnly:
-		s.classes |= classPolicy
-		s.reply("504 5.5.4 Encryption required for requested authentication mechanism")
-		return false
 	case s.sasl.method != "":
 		return s.protocolError("503 5.5.1 Error: already authenticated")
 	case len(args) < 2 || len(args) > 3:
@@ -261,14 +245,13 @@ func (s *session) authenticate(args []smtp.Token) bool {
 		return true
 	}
 	reason, user := smtp.Printable(out.Text, '?'), smtp.Printable(out.User, '?')
-	logged := reason
-	if logged == "" {
-		logged = "(reason unavailable)"
+	if reason == "" {
+		reason = "(reason unavailable)"
 	}
 	if user == "" {
 		user = "(unavailable)"
 	}
-	s.log.Warn("%s: SASL %.100s authentication failed: %s, sasl_username=%.100s", s.peer.namaddr, method, logged, user)
+	s.log.Warn("%s: SASL %.100s authentication failed: %s, sasl_username=%.100s", s.peer.namaddr, method, reason, user)
 	if out.Status == sasl.Temporary {
 		s.reply("454 4.7.0 Temporary authentication failure: %s", reason)
 	} else {
@@ -290,6 +273,9 @@ func (s *session) authResponse() (string, bool) {
 	if err != nil {
 		s.fail(err)
 		return "", false
+	}
+	if line.Long || len(line.Text) >= limit {
+		s.log.Warn("%s: request longer than %d: %s...", s.peer.namaddr, limit, hiddenText)
 	}
 	s.record("In:  ", hiddenText)
 	if s.log.Verbose() > 0 {

@@ -100,7 +100,7 @@ func (s *session) cmdXclient(args []smtp.Token) bool {
 			s.proto, gotProto = strings.ToUpper(value), true
 		case "LOGIN":
 			if !strings.EqualFold(value, unavailable) {
-				s.xclientLogin(value)
+				s.sasl.method, s.sasl.user = "XCLIENT", value
 				gotLogin = true
 			}
 		default:

@@ -1,7 +1,6 @@
 package sasl
 
 import (
-	"errors"
 	"strings"
 
 	sasl "github.com/emersion/go-sasl"
@@ -20,14 +19,20 @@ type Credentials struct {
 type Client = sasl.Client
 
 // ErrNoMechanism is returned when no mechanism that is offered will do.
-var ErrNoMechanism = errors.New(resultTexts[resultNoMech])
+var ErrNoMechanism error = fail(resultNoMech, "No worthy mechs found")
 
 // clientOrder is the library's preference, best first.
 var clientOrder = [...]string{"SCRAM-SHA-512", "SCRAM-SHA-384", "SCRAM-SHA-256", "SCRAM-SHA-224", "SCRAM-SHA-1",
 	"DIGEST-MD5", "CRAM-MD5", "PLAIN", "LOGIN", "XOAUTH2"}
 
+// stepAfterEnd is what the library says of a challenge too many.
+const stepAfterEnd = "attempting client step after doneflag"
+
 // Choose picks a mechanism out of a server's offer that meets the demands.
 func Choose(offer []string, demand Options, c Credentials) (Client, error) {
+	if strings.Trim(c.User, " \t\r\n\v\f") == "" {
+		return nil, fail(resultFail, "All-whitespace username.")
+	}
 	for _, name := range clientOrder {
 		m := findMechanism(name)
 		if m.speak == nil || m.has&demand != demand {
@@ -62,7 +67,7 @@ func newPlain(_ *mechanism, c Credentials) Client {
 // response again.
 type once struct{ sasl.Client }
 
-func (once) Next([]byte) ([]byte, error) { return nil, errors.New(resultTexts[resultBadProt]) }
+func (once) Next([]byte) ([]byte, error) { return nil, fail(resultFail, stepAfterEnd) }
 
 // loginClient answers the two questions of LOGIN, whatever their words are.
 type loginClient struct{ answers []string }
@@ -75,7 +80,7 @@ func (l *loginClient) Start() (string, []byte, error) { return "LOGIN", nil, nil
 
 func (l *loginClient) Next([]byte) ([]byte, error) {
 	if len(l.answers) == 0 {
-		return nil, errors.New(resultTexts[resultBadProt])
+		return nil, fail(resultFail, stepAfterEnd)
 	}
 	answer := l.answers[0]
 	l.answers = l.answers[1:]
@@ -93,8 +98,8 @@ func newCram(_ *mechanism, c Credentials) Client { return &cramClient{c: c} }
 func (c *cramClient) Start() (string, []byte, error) { return "CRAM-MD5", nil, nil }
 
 func (c *cramClient) Next(challenge []byte) ([]byte, error) {
-	if c.done || len(challenge) == 0 || len(challenge) > 1024 {
-		return nil, errors.New(resultTexts[resultBadProt])
+	if c.done || len(challenge) > 2048 {
+		return nil, fail(resultFail, stepAfterEnd)
 	}
 	c.done = true
 	return []byte(c.c.User + " " + cramResponse(c.c.Password, string(challenge))), nil
@@ -114,21 +119,20 @@ func (d *digestClient) Start() (string, []byte, error) { return "DIGEST-MD5", ni
 
 func (d *digestClient) Next(challenge []byte) ([]byte, error) {
 	d.step++
-	bad := errors.New(resultTexts[resultBadProt])
 	if len(challenge) > 2048 || d.step > 2 {
-		return nil, bad
+		return nil, fail(resultFail, stepAfterEnd)
 	}
 	p, err := parseDigest(string(challenge))
 	if err != nil {
-		return nil, bad
+		return nil, fail(resultBadAuth, "Parse error")
 	}
 	if d.step == 2 {
 		if !equal(p.get("rspauth"), d.in.response(false)) {
-			return nil, errors.New(resultTexts[resultBadServer])
+			return nil, fail(resultBadServer, "DIGEST-MD5: This server wants us to believe that he knows shared secret")
 		}
 		return []byte{}, nil
 	}
-	if !d.acceptable(p) {
+	if bad := d.acceptable(p); bad != nil {
 		return nil, bad
 	}
 	if d.cnonce == "" {
@@ -151,20 +155,24 @@ func (d *digestClient) Next(challenge []byte) ([]byte, error) {
 	return []byte(out + ",digest-uri=" + quoteDigest(d.in.uri) + ",response=" + d.in.response(true)), nil
 }
 
-// acceptable reports whether a challenge is one that we can answer.
-func (d *digestClient) acceptable(p directives) bool {
-	if len(p["nonce"]) != 1 || !strings.EqualFold(p.get("algorithm"), "md5-sess") {
-		return false
-	}
-	if len(p["qop"]) == 0 {
-		return true
+// acceptable says why a challenge is one that we cannot answer.
+func (d *digestClient) acceptable(p directives) *failure {
+	switch {
+	case len(p["nonce"]) != 1:
+		return fail(resultFail, "required parameters missing: nonce")
+	case len(p["algorithm"]) == 0:
+		return fail(resultFail, "Must see 'algorithm' once. Didn't see at all")
+	case len(p["algorithm"]) > 1 || !strings.EqualFold(p.get("algorithm"), "md5-sess"):
+		return fail(resultFail, "Must see 'algorithm' only once")
+	case len(p["qop"]) == 0:
+		return nil
 	}
 	for _, q := range strings.FieldsFunc(p.get("qop"), func(r rune) bool { return r == ',' || r == ' ' }) {
 		if strings.EqualFold(q, "auth") {
-			return true
+			return nil
 		}
 	}
-	return false
+	return fail(resultTooWeak, "Server doesn't support \"no layer\"")
 }
 
 // realm chooses among the server's: the one that the user name has after its
@@ -198,7 +206,7 @@ func (x *xoauth2) Start() (string, []byte, error) {
 
 func (x *xoauth2) Next([]byte) ([]byte, error) {
 	if x.done {
-		return nil, errors.New(resultTexts[resultBadProt])
+		return nil, fail(resultFail, stepAfterEnd)
 	}
 	x.done = true
 	return []byte{}, nil

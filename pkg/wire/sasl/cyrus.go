@@ -130,9 +130,6 @@ func (c *Cyrus) pick(r Request) (*mechanism, *failure) {
 		}
 		return &m, nil
 	}
-	if m := findMechanism(r.Mechanism); m != nil && m.serve != nil {
-		return nil, fail(resultNoMech, "")
-	}
 	return nil, fail(resultNoMech, "Couldn't find mech "+printable(r.Mechanism))
 }
 

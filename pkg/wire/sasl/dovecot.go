@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -322,31 +323,20 @@ type dovecotDialogue struct {
 func (d *Dovecot) Start(ctx context.Context, r Request) (Exchange, Outcome) {
 	var initial *string
 	if r.Initial != nil {
-		text := *r.Initial
-		if text == "=" {
-			text = ""
-		}
-		if !isBase64(text) {
+		if initial = r.Initial; !isBase64(*initial) {
 			return nil, Outcome{Status: Failed, Text: reasonBadInitial}
 		}
-		initial = &text
 	}
 	for try := 0; ; try++ {
 		c, err := d.connection(ctx)
 		if err != nil {
 			return nil, Outcome{Status: Temporary, Text: reasonNoConnect}
 		}
-		name := ""
-		for _, n := range c.names(r.Options) {
-			if strings.EqualFold(n, r.Mechanism) {
-				name = n
-			}
-		}
-		if name == "" {
+		if !slices.ContainsFunc(c.names(r.Options), func(n string) bool { return strings.EqualFold(n, r.Mechanism) }) {
 			return nil, Outcome{Status: Failed, Text: reasonMechanism}
 		}
 		x := d.dialogue(c)
-		out, lost := x.ask(ctx, x.request(name, r.Peer, initial))
+		out, lost := x.ask(ctx, x.request(r.Mechanism, r.Peer, initial))
 		switch {
 		case lost && try == 0:
 			continue

@@ -11,6 +11,17 @@ type failure struct {
 
 func (f *failure) Error() string { return f.result.String() }
 
+// Detail is the warning that belongs to it, "" if there is none.
+func (f *failure) Detail() string {
+	switch f.detail {
+	case "":
+		return ""
+	case stepAfterEnd:
+		return "SASL authentication problem: " + f.detail
+	}
+	return "SASL authentication failure: " + f.detail
+}
+
 // result is the outcome of a call of the Cyrus library.
 type result int8
 

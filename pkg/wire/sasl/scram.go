@@ -5,7 +5,6 @@ import (
 	"crypto/hmac"
 	"crypto/pbkdf2"
 	"encoding/base64"
-	"errors"
 	"hash"
 	"strconv"
 	"strings"
@@ -188,7 +187,7 @@ type scramClient struct {
 
 func newScram(m *mechanism, c Credentials) Client { return &scramClient{m: m, c: c} }
 
-var errScram = errors.New(resultTexts[resultBadProt])
+func (s *scramClient) invalid() error { return fail(resultBadProt, "Invalid "+s.m.name+" input") }
 
 func (s *scramClient) header() string {
 	if s.c.Authzid != "" {
@@ -215,24 +214,27 @@ func (s *scramClient) Next(challenge []byte) ([]byte, error) {
 		if fields, ok := scramFields(msg, "v"); ok && equal(fields[0], s.signature) {
 			return []byte{}, nil
 		}
-		return nil, errors.New(resultTexts[resultBadServer])
+		return nil, fail(resultBadAuth, "ServerSignature mismatch")
 	}
-	return nil, errScram
+	return nil, fail(resultFail, stepAfterEnd)
 }
 
 func (s *scramClient) prove(first string) ([]byte, error) {
 	fields, ok := scramFields(first, "rsi")
-	if !ok || !strings.HasPrefix(fields[0], s.nonce) || len(fields[0]) == len(s.nonce) {
-		return nil, errScram
+	switch {
+	case !ok:
+		return nil, s.invalid()
+	case !strings.HasPrefix(fields[0], s.nonce) || len(fields[0]) == len(s.nonce):
+		return nil, fail(resultBadProt, "The nonce received from the server doesn't start from the nonce sent by the client")
 	}
 	salt, err := base64.StdEncoding.DecodeString(fields[1])
 	n, err2 := strconv.Atoi(fields[2])
 	if err != nil || err2 != nil || len(salt) == 0 || n < 1 || n > maxScramIterations {
-		return nil, errScram
+		return nil, s.invalid()
 	}
 	keys, err := scramKeysOf(s.m.hash, s.c.Password, salt, n)
 	if err != nil {
-		return nil, errScram
+		return nil, s.invalid()
 	}
 	final := "c=" + encode64([]byte(s.header())) + ",r=" + fields[0]
 	message := s.bare + "," + first + "," + final

@@ -193,7 +193,7 @@ func (d *dialogue) digestResponse(response []byte, nonce, realm string) ([]byte,
 	in := digestInput{user: p.get("username"), realm: p.get("realm"), password: secret, nonce: nonce, cnonce: p.get("cnonce"),
 		count: p.get("nc"), qop: "auth", uri: p.get("digest-uri"), authzid: p.get("authzid")}
 	if !equal(in.response(true), strings.ToLower(p.get("response"))) {
-		return nil, false, fail(resultBadAuth, "client response doesn't match what we generated")
+		return nil, false, fail(resultBadAuth, "client response doesn't match what we generated (tried bogus)")
 	}
 	if in.authzid != "" {
 		if bad := d.assume(in.authzid); bad != nil {
