@@ -107,6 +107,16 @@ func (r *request) login(srv server) (*login, error) {
 	return &login{user, password}, nil
 }
 
+// hasLogin reports whether there are, or may be, credentials for the server in
+// hand: they never go out without the protection that was wanted.
+func (r *request) hasLogin() bool {
+	if !r.d.sasl.enabled || r.current == nil {
+		return false
+	}
+	l, err := r.login(r.current.server)
+	return err != nil || l != nil
+}
+
 // sameLogin reports whether a session from the cache was authenticated as
 // this request would be now.
 func (r *request) sameLogin(s *session) bool {

@@ -25,10 +25,11 @@ type request struct {
 
 	sender      string // after generic mapping, internal form
 	dest        destination
-	load, store bool // policy of the connection cache
-	stored      bool // a session is stored under the destination key
-	completed   bool // a session ran to its normal end
-	lineBroken  bool // "breaking line" was logged
+	load, store bool     // policy of the connection cache
+	current     *session // the one in hand
+	stored      bool     // a session is stored under the destination key
+	completed   bool     // a session ran to its normal end
+	lineBroken  bool     // "breaking line" was logged
 }
 
 // rcpt is a recipient on its way through the servers.
@@ -181,6 +182,7 @@ func (r *request) tryServers(found servers, lastDest bool) {
 // be tried again without TLS.
 func (r *request) use(s *session) (retryPlain bool) {
 	r.stats.Reuse = s.reuse
+	r.current = s
 	ok := r.transfer(s)
 	s.notice(r)
 	retryPlain = s.retryPlain
@@ -332,7 +334,7 @@ func (r *request) isProbe() bool { return r.j.Flags&deliver.Probe != 0 }
 
 // mayRetryPlain is the rule for a second try without TLS (delivery.md §2.11).
 func (r *request) mayRetryPlain() bool {
-	return r.isProbe() || r.stats.Active.Sub(r.stats.Incoming) >= r.d.minimalBackoff
+	return !r.hasLogin() && (r.isProbe() || r.stats.Active.Sub(r.stats.Incoming) >= r.d.minimalBackoff)
 }
 
 func status(code, format string, a ...any) dsn.Status {

@@ -62,6 +62,7 @@ func (r *request) connect(srv server, level tlsLevel, bestMX bool) *session {
 	s := &session{d: r.d, server: srv, conn: smtp.NewConn(nc, r.d.heloTimeout), queue: r.j.ID, level: level,
 		bestMX: bestMX, expires: time.Now().Add(r.d.reuseTime)}
 	s.conn.PerRequest = r.d.perRequest
+	r.current = s
 	if r.handshake(s) {
 		s.established = true
 		r.stats.ConnSetup = time.Now()
