@@ -146,6 +146,7 @@ var (
 )
 
 func TestClient(t *testing.T) {
+	t.Parallel()
 	var out [2]string
 	var secret string
 	var wg sync.WaitGroup
@@ -224,6 +225,9 @@ func TestClient(t *testing.T) {
 	}
 	wg.Wait()
 	compare(t, out)
+	if !strings.Contains(secret, "Out: AUTH LOGIN") {
+		t.Error("no transcript was made")
+	}
 	if l := leaks(secret); len(l) > 0 {
 		t.Error("passwords shown:", l)
 	}

@@ -3,6 +3,7 @@
 # directory, for the tests beside this script. Nothing is installed.
 set -e
 dir=${1:?directory}
+rm -rf "$dir"
 mkdir -p "$dir"
 cd "$dir"
 apt-get download sasl2-bin db5.3-util >/dev/null

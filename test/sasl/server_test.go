@@ -5,8 +5,15 @@ package sasl
 
 import (
 	"bufio"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
+	"encoding/pem"
 	"fmt"
+	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -19,6 +26,8 @@ import (
 	"posthaste/pkg/wire/sasl"
 	"posthaste/test/world"
 )
+
+const tlsOptions = "-o smtpd_tls_security_level=may -o smtpd_tls_chain_files=/etc/postfix/test.pem"
 
 const sasldb = "auxprop_plugin: sasldb\n"
 
@@ -42,6 +51,9 @@ var services = []struct {
 	{2517, sasldb + "mech_list: PLAIN LOGIN\n", "-o smtpd_sasl_auth_enable=no"},
 	{2518, sasldb + "mech_list: PLAIN LOGIN\n", "-o smtpd_tls_auth_only=yes"},
 	{2519, sasldb + "sasldb_path: /etc/unreadable\nmech_list: PLAIN LOGIN CRAM-MD5\n", ""},
+	{2530, sasldb + "mech_list: PLAIN LOGIN CRAM-MD5\n", tlsOptions + " -o smtpd_tls_auth_only=yes -o mynetworks=192.0.2.1"},
+	{2531, sasldb + "mech_list: PLAIN LOGIN CRAM-MD5\n", tlsOptions + " -o smtpd_sasl_security_options=noplaintext,noanonymous -o smtpd_sasl_tls_security_options=noanonymous"},
+	{2532, sasldb + "mech_list: PLAIN LOGIN CRAM-MD5\n", tlsOptions + " -o smtpd_tls_security_level=encrypt"},
 	{2520, "", "-o smtpd_sasl_type=dovecot -o smtpd_sasl_path=inet:127.0.0.1:3999"},
 	{2521, "", "-o smtpd_sasl_type=dovecot -o smtpd_sasl_path=inet:127.0.0.1:3999 -o smtpd_sasl_security_options=noplaintext"},
 }
@@ -51,6 +63,9 @@ func start(t *testing.T, suite world.Suite, main ...string) (*world.World, *dove
 	w := world.Test(t, world.Options{Suite: suite, Main: append([]string{"smtpd_sasl_auth_enable = yes", "smtpd_sasl_authenticated_header = yes",
 		"smtpd_error_sleep_time = 0", "smtpd_hard_error_limit = 1000", "smtpd_authorized_xclient_hosts = 127.0.0.1", "home_mailbox = Maildir/"}, main...)})
 	if _, err := os.Stat(w.Path("/mnt/sasl/usr/sbin/saslpasswd2")); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal("build/sasl is missing (sh test/sasl/fetch.sh build/sasl)")
+		}
 		t.Skip("SKIP: build/sasl is missing (sh test/sasl/fetch.sh build/sasl)")
 	}
 	var rows strings.Builder
@@ -71,6 +86,9 @@ chmod 644 /etc/sasldb2; cp /etc/sasldb2 /etc/unreadable; chmod 600 /etc/unreadab
 	if r.Code != 0 {
 		t.Fatal(r)
 	}
+	if err := os.WriteFile(w.Path("/etc/postfix/test.pem"), certificate(t), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	l, err := w.Listen("tcp", "127.0.0.1:3999")
 	if err != nil {
 		t.Fatal(err)
@@ -82,6 +100,24 @@ chmod 644 /etc/sasldb2; cp /etc/sasldb2 /etc/unreadable; chmod 600 /etc/unreadab
 		t.Fatal(err)
 	}
 	return w, d
+}
+
+// certificate is a key and a certificate for it.
+func certificate(t *testing.T) []byte {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(240 * time.Hour)}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert})...)
 }
 
 // dovecot is an authentication server whose behaviour the user name chooses.
@@ -201,6 +237,10 @@ func converse(c net.Conn, steps ...string) string {
 			if !send(s) {
 				break
 			}
+			if s == "STARTTLS" && strings.HasPrefix(last, "220") {
+				c = tls.Client(c, &tls.Config{InsecureSkipVerify: true})
+				in = bufio.NewReader(c)
+			}
 			continue
 		}
 		words := strings.Fields(s[1:])
@@ -271,6 +311,11 @@ var sessions = []struct {
 	{2517, []string{"EHLO c", "AUTH PLAIN x", "MAIL FROM:<a@b.example> AUTH=<x>", "XCLIENT LOGIN=bob", "EHLO c", "AUTH PLAIN x", "MAIL FROM:<a@b.example>", "RCPT TO:<alice>"}},
 	{2518, []string{"EHLO c", "AUTH PLAIN x", "XCLIENT LOGIN=bob", "EHLO c", "AUTH PLAIN x", "XCLIENT NAME=localhost", "EHLO c", "AUTH PLAIN x"}},
 	{2519, []string{"EHLO c", "@PLAIN joe good", "@CRAM-MD5 joe good"}},
+	{2530, []string{"EHLO c", "AUTH PLAIN x", "STARTTLS", "AUTH PLAIN x", "EHLO c", "@PLAIN joe good", "MAIL FROM:<a@b.example>", "RCPT TO:<alice>", "DATA", "Subject: tls\r\n\r\n."}},
+	{2530, []string{"EHLO c", "XCLIENT LOGIN=bob", "EHLO c", "AUTH PLAIN x", "MAIL FROM:<a@b.example>", "RCPT TO:<alice>", "RCPT TO:<x@far.example>", "RSET", "STARTTLS", "EHLO c", "@PLAIN joe good", "MAIL FROM:<a@b.example>", "RCPT TO:<x@far.example>"}},
+	{2530, []string{"EHLO c", "MAIL FROM:<a@b.example>", "RCPT TO:<x@far.example>", "RSET", "STARTTLS", "EHLO c", "MAIL FROM:<a@b.example>", "RCPT TO:<x@far.example>", "RSET", "@CRAM-MD5 joe good", "MAIL FROM:<a@b.example>", "RCPT TO:<x@far.example>"}},
+	{2531, []string{"EHLO c", "@PLAIN joe good", "@CRAM-MD5 joe good", "STARTTLS", "EHLO c", "@PLAIN joe good", "MAIL FROM:<a@b.example>", "RCPT TO:<alice>"}},
+	{2532, []string{"EHLO c", "AUTH PLAIN x", "STARTTLS", "EHLO c", "@LOGIN joe good", "XCLIENT NAME=localhost", "EHLO c", "@LOGIN joe good"}},
 	{2501, []string{"EHLO c", "XCLIENT LOGIN=bob NAME=localhost", "EHLO c", "AUTH PLAIN x", "MAIL FROM:<x@y.example>", "RCPT TO:<alice>", "RSET", "XCLIENT NAME=localhost", "EHLO c", "AUTH PLAIN " + b64("\x00joe\x00good")}},
 	{2520, []string{"EHLO c", "AUTH SECRET", "AUTH NONESUCH", "AUTH plain " + b64("reason"), "AUTH PLAIN " + b64("plain"), "AUTH PLAIN " + b64("bare"), "AUTH PLAIN " + b64("temp"), "AUTH PLAIN " + b64("nouser"), "AUTH PLAIN !!", "AUTH PLAIN", "!!", "AUTH PLAIN", "=", "QUIT"}},
 	{2520, []string{"EHLO c", "AUTH PLAIN =", "MAIL FROM:<x@y.example>", "RCPT TO:<alice>"}},
@@ -296,6 +341,7 @@ func saslLog(w *world.World) string {
 }
 
 func TestServer(t *testing.T) {
+	t.Parallel()
 	var out [2]string
 	var wg sync.WaitGroup
 	for i, suite := range []world.Suite{world.Debian, world.Ours} {

@@ -153,11 +153,14 @@ func (s *session) saslPeer() sasl.Peer {
 }
 
 // activateSASL decides, at connect and after STARTTLS, whether the client may
-// authenticate itself, and forgets who it was. While the authentication server
+// authenticate itself, and forgets who it was (but for a login by XCLIENT while
+// it could not). While the authentication server
 // is away the session ends with 421: the original's process ends there, and
 // ours has other sessions.
 func (s *session) activateSASL() bool {
-	s.sasl = saslState{}
+	if s.activeSASL() {
+		s.sasl = saslState{}
+	}
 	if s.srv.auth == nil || s.tls == nil && s.srv.set.tls.authOnly {
 		return true
 	}
