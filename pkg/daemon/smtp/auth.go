@@ -352,19 +352,25 @@ func (r *request) rememberedFailure(s *session, l *login) (code, text string, ok
 	if cache == nil {
 		return "", "", false
 	}
-	value, found, err := cache.Lookup(r.ctx, authCacheKey(s, l))
+	key := authCacheKey(s, l)
+	value, found, err := cache.Lookup(r.ctx, key)
+	if err != nil {
+		r.d.log.Warn("SASL auth failure map %s: lookup failed for %s", r.d.sasl.cacheName, key)
+	}
 	if err != nil || !found {
 		return "", "", false
 	}
 	parts := strings.SplitN(value, ";", 4)
-	if len(parts) == 4 && parts[1] == passwordHash(l.password) {
+	if len(parts) < 4 {
+		r.d.log.Warn("bad smtp_sasl_auth_cache entry: %.100s", value)
+	} else if parts[1] == passwordHash(l.password) {
 		when, err := strconv.ParseInt(parts[0], 10, 64)
 		if err == nil && time.Now().Before(time.Unix(when, 0).Add(r.d.sasl.cacheTime)) && len(parts[2]) > 0 {
 			return parts[2], parts[3], true
 		}
 	}
-	if _, err := table.Delete(r.ctx, cache, authCacheKey(s, l), 0); err != nil {
-		r.d.log.Warn("%s: %v", r.j.ID, err)
+	if _, err := table.Delete(r.ctx, cache, key, 0); err != nil {
+		r.d.log.Warn("SASL auth failure map %s: entry not deleted: %s", r.d.sasl.cacheName, key)
 	}
 	return "", "", false
 }

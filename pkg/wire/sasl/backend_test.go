@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -137,8 +138,8 @@ func TestDovecot(t *testing.T) {
 
 // Many dialogues share the connection, and each gets its own answers.
 func TestDovecotShared(t *testing.T) {
-	connections := 0
-	b := NewDovecot(listen(t, func(c net.Conn) { connections++; dovecotServer(hello)(c) }))
+	var connections atomic.Int32
+	b := NewDovecot(listen(t, func(c net.Conn) { connections.Add(1); dovecotServer(hello)(c) }))
 	var wg sync.WaitGroup
 	for i := range 200 {
 		wg.Add(1)
@@ -155,8 +156,8 @@ func TestDovecotShared(t *testing.T) {
 		}()
 	}
 	wg.Wait()
-	if connections != 1 {
-		t.Error(connections, "connections")
+	if n := connections.Load(); n != 1 {
+		t.Error(n, "connections")
 	}
 }
 
@@ -188,12 +189,12 @@ func TestDovecotHandshake(t *testing.T) {
 }
 
 func TestSaslauthd(t *testing.T) {
-	var got string
-	answer := "\x00\x02OK"
+	requests, answers := make(chan string, 1), make(chan string, 1)
 	path := listen(t, func(c net.Conn) {
 		buf := make([]byte, 1000)
 		n, _ := c.Read(buf)
-		got = string(buf[:n])
+		requests <- string(buf[:n])
+		answer := <-answers
 		if answer == "hang" {
 			c.Read(buf)
 		}
@@ -212,7 +213,7 @@ func TestSaslauthd(t *testing.T) {
 		{"\x00\x09O", "read failed", Outcome{Temporary, "generic failure", "user@example.com"}},
 		{"hang", "size read failed", Outcome{Temporary, "generic failure", "user@example.com"}},
 	} {
-		answer = v.answer
+		answers <- v.answer
 		var w warnings
 		b := NewCyrus(map[string]string{"pwcheck_method": "saslauthd", "saslauthd_path": path})
 		b.Warn, b.Timeout = w.warn, 200*time.Millisecond
@@ -220,8 +221,8 @@ func TestSaslauthd(t *testing.T) {
 		if out != v.want || !strings.Contains(w.String(), v.warning) {
 			t.Errorf("%q: %+v %s", v.answer, out, w.String())
 		}
-		if want := "\x00\x04user\x00\x04good\x00\x04smtp\x00\x0bexample.com"; got != want {
-			t.Errorf("%q", got)
+		if want := "\x00\x04user\x00\x04good\x00\x04smtp\x00\x0bexample.com"; <-requests != want {
+			t.Error("not the request that was wanted")
 		}
 		if strings.Contains(w.String(), "good") {
 			t.Error("the password is in the log")
