@@ -207,6 +207,9 @@ func (s *session) cmdEhlo(args []smtp.Token) bool {
 	add(noVRFY, !set.disableVrfy, "VRFY")
 	add(noETRN, true, "ETRN")
 	add(noSTARTTLS, s.offersTLS(), "STARTTLS")
+	for _, line := range s.authLines() {
+		add(noAUTH, true, line)
+	}
 	for _, f := range []struct {
 		name   string
 		unless ehloKeywords
@@ -258,14 +261,6 @@ func (s *session) cmdNoop([]smtp.Token) bool {
 func (s *session) cmdQuit([]smtp.Token) bool {
 	s.reply("221 2.0.0 Bye")
 	return true
-}
-
-// cmdAuth refuses: no SASL backend is built in, so no session has SASL active.
-func (s *session) cmdAuth(args []smtp.Token) bool {
-	if !s.heloGiven {
-		return s.protocolError("503 5.5.1 Error: send HELO/EHLO first")
-	}
-	return s.protocolError("503 5.5.1 Error: authentication not enabled")
 }
 
 func (s *session) cmdVrfy(args []smtp.Token) bool {

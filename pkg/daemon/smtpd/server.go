@@ -53,6 +53,7 @@ type Server struct {
 	parentKeys     bool        // access tables: example.com matches its subdomains
 	rewriteClients []element
 	tlsEngine      *tlsEngine
+	auth           *saslEngine // nil: no SASL
 
 	dnsLists                 listCache
 	rblReplies               *table.Maps
@@ -160,10 +161,7 @@ func newServer(c *conf.Config, env table.Env, log *maillog.Logger, standAlone bo
 	if err := srv.loadMilters(); err != nil {
 		return nil, err
 	}
-	if set.saslEnable {
-		log.Warn("smtpd_sasl_auth_enable is set, but this server has no SASL: AUTH is not offered")
-	}
-	return srv, nil
+	return srv, srv.loadSASL()
 }
 
 func (srv *Server) openLists() error {

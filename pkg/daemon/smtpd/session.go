@@ -85,9 +85,6 @@ type permission struct {
 	failed  bool
 }
 
-// saslState is who the client is, if it authenticated itself.
-type saslState struct{ method, user string }
-
 // serve runs a session on a connection and closes it.
 func (srv *Server) serve(ctx context.Context, nc net.Conn, attrs map[string]string) {
 	s := &session{srv: srv, ctx: ctx, log: srv.log, standAlone: srv.standAlone, passed: len(attrs) > 0,
@@ -150,7 +147,9 @@ func (s *session) run(nc net.Conn, attrs map[string]string) {
 		return
 	}
 	s.loadDiscard()
-	s.greet()
+	if s.activateSASL() {
+		s.greet()
+	}
 	s.commands()
 	s.finish()
 }
@@ -266,12 +265,12 @@ func (s *session) commands() {
 			break
 		}
 		if line.Long || len(line.Text) >= set.lineLimit {
-			s.log.Warn("%s: request longer than %d: %.30s...", s.peer.namaddr, set.lineLimit, smtp.Printable(string(line.Text), '?'))
+			s.log.Warn("%s: request longer than %d: %.30s...", s.peer.namaddr, set.lineLimit, smtp.Printable(withoutSecret(string(line.Text)), '?'))
 		}
 		text, _, _ := strings.Cut(string(line.Text), "\x00")
-		s.record("In:  ", text)
+		s.record("In:  ", withoutSecret(text))
 		if s.log.Verbose() > 0 {
-			s.log.Info("< %s: %s", s.peer.namaddr, smtp.Printable(text, '?'))
+			s.log.Info("< %s: %s", s.peer.namaddr, smtp.Printable(withoutSecret(text), '?'))
 		}
 		if line.Bare && s.bare == smtp.BareReject {
 			s.rejectBareNewline()
@@ -401,12 +400,12 @@ func (s *session) filterCommand(line string) (string, bool) {
 	key := strings.TrimLeft(line, " \t")
 	value, found, err := filter.Lookup(s.ctx, key) // an empty result is one, too
 	if err != nil {
-		s.log.Warn("%s lookup error for \"%.100s\"", s.srv.conf.String("smtpd_command_filter"), smtp.Printable(key, '?'))
+		s.log.Warn("%s lookup error for \"%.100s\"", s.srv.conf.String("smtpd_command_filter"), smtp.Printable(withoutSecret(key), '?'))
 		s.localDataError()
 		return "", false
 	}
 	if found {
-		s.log.Info("%s: replacing command \"%.100s\" with \"%.100s\"", s.peer.namaddr, smtp.Printable(key, '?'), value)
+		s.log.Info("%s: replacing command \"%.100s\" with \"%.100s\"", s.peer.namaddr, smtp.Printable(withoutSecret(key), '?'), withoutSecret(value))
 		return value, true
 	}
 	return line, true
@@ -447,7 +446,7 @@ func (s *session) improperPipelining() bool {
 		return false
 	}
 	s.pipelining = true
-	s.log.Info("improper command pipelining after %s from %s: %s", s.where, s.peer.namaddr, smtp.Escape(pending))
+	s.log.Info("improper command pipelining after %s from %s: %s", s.where, s.peer.namaddr, smtp.Escape([]byte(withoutSecret(string(pending)))))
 	if s.srv.set.forbidPipelining {
 		s.classes |= classProtocol
 	}

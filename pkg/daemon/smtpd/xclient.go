@@ -101,7 +101,8 @@ func (s *session) cmdXclient(args []smtp.Token) bool {
 			s.proto, gotProto = strings.ToUpper(value), true
 		case "LOGIN":
 			if !strings.EqualFold(value, unavailable) {
-				s.sasl, gotLogin = saslState{method: "XCLIENT", user: value}, true
+				s.sasl.method, s.sasl.user = "XCLIENT", value
+				gotLogin = true
 			}
 		default:
 			return false, ""
@@ -124,7 +125,7 @@ func (s *session) cmdXclient(args []smtp.Token) bool {
 		s.proto = "SMTP"
 	}
 	if !gotLogin {
-		s.sasl = saslState{}
+		s.sasl.method, s.sasl.user = "", ""
 	}
 	s.authorize()
 	s.loadDiscard()
