@@ -230,6 +230,7 @@ func (s *session) logTLS(h *handshake, st *tls.ConnectionState) {
 	if set.log.Has(mailtls.LogCache) {
 		switch {
 		case t.resumed:
+			s.log.Info("%s: Decrypting session ticket, key expiration: %d", peer, h.expires.Unix())
 			s.log.Info("%s: Reusing old session (RFC 5077 session ticket)", peer)
 		case !h.expires.IsZero():
 			s.log.Info("%s: Issuing session ticket, key expiration: %d", peer, h.expires.Unix())

@@ -92,8 +92,11 @@ func TestParseLogLevel(t *testing.T) {
 			t.Errorf("%q: %b %v", text, got, err)
 		}
 	}
-	if _, err := ParseLogLevel("p", "1 x"); err == nil {
-		t.Error("accepted")
+	if got, err := ParseLogLevel("p", "1 x peercert"); got != 0 || err == nil || err.Error() != `unknown p value "x" in "1 x peercert"` {
+		t.Error(got, err)
+	}
+	if got, err := ParseLogLevel("p", "9"); got != logDeveloper || err != nil {
+		t.Error(got, err)
 	}
 	if logDebug.Has(LogUntrusted) {
 		t.Error("level 2 tells of untrusted peers; the original's does not")
@@ -335,7 +338,7 @@ func TestSummary(t *testing.T) {
 		lines          int
 	}{
 		{rsaKey, nil, tls.X25519, 0, "TLSv1.3 with cipher TLS_AES_128_GCM_SHA256 (128/128 bits) key-exchange X25519 server-signature RSA-PSS (2048 bits) server-digest SHA256", 2},
-		{newKey(t), rsaKey, tls.CurveP256, 0, "TLSv1.3 with cipher TLS_AES_128_GCM_SHA256 (128/128 bits) key-exchange ECDHE (P-256) server-signature ECDSA (prime256v1) server-digest SHA256 client-signature RSA-PSS (2048 bits) client-digest SHA256", 3},
+		{newKey(t), rsaKey, tls.CurveP256, 0, "TLSv1.3 with cipher TLS_AES_128_GCM_SHA256 (128/128 bits) key-exchange ECDHE (prime256v1) server-signature ECDSA (prime256v1) server-digest SHA256 client-signature RSA-PSS (2048 bits) client-digest SHA256", 3},
 		{edKey, p384, tls.X25519MLKEM768, 0, "TLSv1.3 with cipher TLS_AES_128_GCM_SHA256 (128/128 bits) key-exchange X25519MLKEM768 server-signature ED25519 client-signature ECDSA (secp384r1) client-digest SHA384", 3},
 		{rsaKey, rsaKey, tls.X25519, tls.VersionTLS12, "TLSv1.2 with cipher ECDHE-RSA-AES128-GCM-SHA256 (128/128 bits)", 1},
 	} {
@@ -469,6 +472,16 @@ func TestLoadRoots(t *testing.T) {
 	r, err := LoadRoots(filepath.Join(dir, "ca.pem"), dir, false)
 	if err != nil || !r.has(a.cert) || !r.has(b.cert) || !r.Names().Equal(NewRoots(a.cert).pool) {
 		t.Error(err, r)
+	}
+	key := newKey(t)
+	low := a.child("Low", nil)
+	low.key, low.cert = key, a.issue(key, func(*x509.Certificate) {})
+	full := r.Complete(tls.Certificate{Certificate: [][]byte{low.cert.Raw}, Leaf: low.cert})
+	if len(full.Certificate) != 2 || string(full.Certificate[1]) != string(a.cert.Raw) {
+		t.Error("the chain was not completed")
+	}
+	if alone := r.Complete(tls.Certificate{Certificate: [][]byte{b.cert.Raw}, Leaf: b.cert}); len(alone.Certificate) != 1 {
+		t.Error("a root's chain is longer than itself")
 	}
 	if r, err := LoadRoots("", "/nonexistent", false); err != nil || r.Names() != nil {
 		t.Error(err)
