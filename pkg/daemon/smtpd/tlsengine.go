@@ -93,7 +93,7 @@ func (srv *Server) newEngine() (*tlsEngine, error) {
 		return nil, err
 	}
 	for i, c := range e.certs {
-		e.certs[i] = roots.Complete(c)
+		e.certs[i] = roots.WithIssuers(c)
 	}
 	exclusions := t.exclusions
 	if t.asks() { // anonymous ciphers have no certificates
@@ -206,7 +206,7 @@ func (h *handshake) chain(name string) ([]tls.Certificate, error) {
 			}
 			h.matched = name
 			for i, c := range certs {
-				certs[i] = h.engine.verifier.Roots.Complete(c)
+				certs[i] = h.engine.verifier.Roots.WithIssuers(c)
 			}
 			return certs, nil
 		}

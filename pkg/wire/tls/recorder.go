@@ -26,7 +26,7 @@ func (r *Recorder) Wrap(c tls.Certificate) tls.Certificate {
 		return c
 	}
 	if r.first.Name == "" {
-		r.first = keySignature(key.Public()).withoutDigest()
+		r.first = describeSignature(key.Public(), crypto.SHA256, true).withoutDigest()
 	}
 	c.PrivateKey = recordingSigner{key, r}
 	if d, ok := key.(crypto.Decrypter); ok { // RSA key exchange of TLS 1.2

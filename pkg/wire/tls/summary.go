@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rsa"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"strings"
 )
@@ -150,7 +151,7 @@ func Describe(state *tls.ConnectionState, side Side, own *Recorder) Summary {
 		*mine = own.Signature()
 	}
 	if len(state.PeerCertificates) > 0 {
-		*theirs = keySignature(state.PeerCertificates[0].PublicKey)
+		*theirs = keySignature(state.PeerCertificates[0])
 	}
 	if state.DidResume {
 		*mine, *theirs = Signature{}, theirs.withoutDigest()
@@ -181,8 +182,11 @@ var ecCurves = map[string]struct{ name, digest string }{
 	"P-384": {"secp384r1", "SHA384"}, "P-521": {"secp521r1", "SHA512"},
 }
 
-// keySignature is what a key most probably signs with in TLS 1.3.
-func keySignature(key crypto.PublicKey) Signature { return describeSignature(key, crypto.SHA256, true) }
+// keySignature is what the key of a certificate most probably signs with in
+// TLS 1.3.
+func keySignature(c *x509.Certificate) Signature {
+	return describeSignature(c.PublicKey, crypto.SHA256, true)
+}
 
 func (g Signature) withoutDigest() Signature {
 	g.Digest = ""

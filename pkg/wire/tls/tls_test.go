@@ -476,11 +476,11 @@ func TestLoadRoots(t *testing.T) {
 	key := newKey(t)
 	low := a.child("Low", nil)
 	low.key, low.cert = key, a.issue(key, func(*x509.Certificate) {})
-	full := r.Complete(tls.Certificate{Certificate: [][]byte{low.cert.Raw}, Leaf: low.cert})
+	full := r.WithIssuers(tls.Certificate{Certificate: [][]byte{low.cert.Raw}, Leaf: low.cert})
 	if len(full.Certificate) != 2 || string(full.Certificate[1]) != string(a.cert.Raw) {
 		t.Error("the chain was not completed")
 	}
-	if alone := r.Complete(tls.Certificate{Certificate: [][]byte{b.cert.Raw}, Leaf: b.cert}); len(alone.Certificate) != 1 {
+	if alone := r.WithIssuers(tls.Certificate{Certificate: [][]byte{b.cert.Raw}, Leaf: b.cert}); len(alone.Certificate) != 1 {
 		t.Error("a root's chain is longer than itself")
 	}
 	if r, err := LoadRoots("", "/nonexistent", false); err != nil || r.Names() != nil {

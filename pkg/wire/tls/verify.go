@@ -246,10 +246,10 @@ func (r *Roots) has(c *x509.Certificate) bool {
 	return false
 }
 
-// Complete adds the issuers that are among the trust anchors to a certificate
+// WithIssuers adds the issuers that are among the trust anchors to a certificate
 // that came without a chain of its own, up to the root: OpenSSL sends such a
 // chain, so that a CAfile with the intermediate certificates is enough.
-func (r *Roots) Complete(c tls.Certificate) tls.Certificate {
+func (r *Roots) WithIssuers(c tls.Certificate) tls.Certificate {
 	if len(c.Certificate) != 1 || c.Leaf == nil {
 		return c
 	}
