@@ -57,9 +57,6 @@ func (s *session) cmdStartTLS(args []smtp.Token) bool {
 		s.fail(err)
 		return false
 	}
-	s.helo, s.heloGiven = "", false
-	s.sasl = saslState{}
-	s.reset()
 	if !s.handshake() {
 		s.over, s.reason = true, reasonLost
 		return false
@@ -70,7 +67,11 @@ func (s *session) cmdStartTLS(args []smtp.Token) bool {
 			return true
 		}
 		s.abortTLS(text)
+		return true
 	}
+	s.helo, s.heloGiven = "", false
+	s.sasl = saslState{}
+	s.reset()
 	return true
 }
 
