@@ -13,8 +13,8 @@ import (
 	"posthaste/pkg/conf"
 	"posthaste/pkg/table"
 	"posthaste/pkg/wire/sasl"
-	mailtls "posthaste/pkg/wire/tls"
 	"posthaste/pkg/wire/smtp"
+	mailtls "posthaste/pkg/wire/tls"
 )
 
 // saslSettings are the parameters of authentication (delivery.md §2.10).
@@ -162,7 +162,7 @@ func (s *session) demands() sasl.Options {
 	switch {
 	case s.tls == nil:
 		return s.d.sasl.plain
-	case s.policy.level.MustMatch() && s.policy.level != mailtls.LevelHalfDane:
+	case s.trust == mailtls.Verified:
 		return s.d.sasl.verified
 	}
 	return s.d.sasl.tls

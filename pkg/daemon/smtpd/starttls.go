@@ -59,8 +59,6 @@ func (s *session) cmdStartTLS(args []smtp.Token) bool {
 		s.fail(err)
 		return false
 	}
-	s.helo, s.heloGiven = "", false
-	s.reset()
 	if !s.handshake() {
 		s.over, s.reason = true, reasonLost
 		return false
@@ -71,7 +69,13 @@ func (s *session) cmdStartTLS(args []smtp.Token) bool {
 			return true
 		}
 		s.abortTLS(text)
+		return true
 	}
+	if s.heloGiven {
+		s.abortMilters()
+	}
+	s.helo, s.heloGiven = "", false
+	s.reset()
 	return s.activateSASL()
 }
 
@@ -231,6 +235,7 @@ func (s *session) logTLS(h *handshake, st *tls.ConnectionState) {
 	if set.log.Has(mailtls.LogCache) {
 		switch {
 		case t.resumed:
+			s.log.Info("%s: Decrypting session ticket, key expiration: %d", peer, h.expires.Unix())
 			s.log.Info("%s: Reusing old session (RFC 5077 session ticket)", peer)
 		case !h.expires.IsZero():
 			s.log.Info("%s: Issuing session ticket, key expiration: %d", peer, h.expires.Unix())

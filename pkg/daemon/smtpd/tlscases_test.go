@@ -136,6 +136,10 @@ func tlsCases() []tlsCase {
 		{name: "client-other-2", options: ask + "smtpd_tls_loglevel = 2", steps: quit, cert: "client-other"},
 		{name: "other-chain-2", options: ask + "smtpd_tls_loglevel = 2", steps: quit, cert: "other-chain"},
 		{name: "long-depth0-2", options: ask + "smtpd_tls_loglevel = 2\nsmtpd_tls_ccert_verifydepth = 0\nsmtpd_tls_CAfile = %T/long-cafile.pem", steps: quit, cert: "long"},
+		{name: "loglevel-unknown", options: "smtpd_tls_loglevel = summary, bogus", steps: quit},
+		{name: "p256", options: "tls_eecdh_auto_curves = prime256v1", steps: quit, curve: tls.CurveP256},
+		{name: "p384", options: "smtpd_tls_eecdh_grade = ultra", steps: quit, curve: tls.CurveP384},
+		{name: "chain-no-ca", options: "smtpd_tls_CAfile =", steps: quit},
 		{name: "garbage", steps: []string{"EHLO x", "STARTTLS", "EHLO x", "QUIT"}},
 		{name: "hangup", steps: []string{"EHLO x", "STARTTLS"}},
 	}

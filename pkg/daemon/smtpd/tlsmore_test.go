@@ -74,7 +74,7 @@ func TestNewTLSLimit(t *testing.T) {
 		asks    string
 	}{
 		{"", 0, false, false, "221 2.0.0 Bye", "", "newtls_status newtls"},
-		{"", 2, false, false, "TLS\ncertificate mail.example.com\nS: 421 4.7.0 mail.example.com Error: too many new TLS sessions from localhost[127.0.0.1]",
+		{"", 2, false, false, "TLS\ncertificate mail.example.com, 2 in the chain\nS: 421 4.7.0 mail.example.com Error: too many new TLS sessions from localhost[127.0.0.1]",
 			"warning: New TLS session rate limit exceeded: 3 from localhost[127.0.0.1] for service smtp", "newtls_status newtls"},
 		{"", 3, false, false, "S: 454 4.7.0 Error: too many new TLS sessions from localhost[127.0.0.1]", "warning: Refusing STARTTLS request from localhost[127.0.0.1] for service smtp", "newtls_status"},
 		{"smtpd_tls_wrappermode = yes", 3, false, true, "TLS failed", "warning: Refusing TLS service request from localhost[127.0.0.1] for service smtp", "newtls_status"},
@@ -128,7 +128,8 @@ func TestTLSResumption(t *testing.T) {
 		waitFor(t, done)
 	}
 	text := strings.Join(log.Lines(), "\n")
-	for _, want := range []string{"localhost[127.0.0.1]: Issuing session ticket, key expiration: ", "localhost[127.0.0.1]: Reusing old session (RFC 5077 session ticket)",
+	for _, want := range []string{"localhost[127.0.0.1]: Issuing session ticket, key expiration: ", "localhost[127.0.0.1]: Decrypting session ticket, key expiration: ", "localhost[127.0.0.1]: Reusing old session (RFC 5077 session ticket)",
+		"key-exchange X25519 server-signature RSA-PSS (2048 bits) client-signature RSA-PSS (2048 bits)\n",
 		"localhost[127.0.0.1]: re-using session with untrusted certificate, look for details earlier in the log"} {
 		if strings.Count(text, want) != 1 {
 			t.Errorf("%q in %s", want, text)

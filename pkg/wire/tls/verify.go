@@ -2,9 +2,11 @@ package mailtls
 
 import (
 	"bytes"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -242,4 +244,21 @@ func (r *Roots) has(c *x509.Certificate) bool {
 		}
 	}
 	return false
+}
+
+// WithIssuers adds the issuers that are among the trust anchors to a certificate
+// that came without a chain of its own, up to the root: OpenSSL sends such a
+// chain, so that a CAfile with the intermediate certificates is enough.
+func (r *Roots) WithIssuers(c tls.Certificate) tls.Certificate {
+	if len(c.Certificate) != 1 || c.Leaf == nil {
+		return c
+	}
+	c.Certificate = slices.Clone(c.Certificate)
+	for last := c.Leaf; !isSelfSigned(last) && len(c.Certificate) < maxPath; {
+		if last = issuerOf(last, r.all()); last == nil {
+			break
+		}
+		c.Certificate = append(c.Certificate, last.Raw)
+	}
+	return c
 }
