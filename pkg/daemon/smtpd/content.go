@@ -103,6 +103,10 @@ func (s *session) cmdData(args []smtp.Token) bool {
 			return false
 		}
 	}
+	if text := s.milterData(); text != "" {
+		s.reply("%s", text)
+		return false
+	}
 	if s.tx.proxy != nil && !s.proxyCommand("DATA", '3') {
 		return false
 	}
@@ -228,6 +232,9 @@ func (s *session) answerMessage(r cleanup.Result, chunk string) bool {
 	class, text := statusReply(r)
 	s.classes |= class
 	s.reply("%s", text)
+	if s.milters.filters != nil && r.Status&errWrite != 0 {
+		s.denied = "421 4.3.0 Mail system error" // the Milters do not know what became of the message
+	}
 	return false
 }
 
@@ -322,6 +329,9 @@ func (s *session) cmdBDAT(args []smtp.Token) bool {
 			if text := s.checkData(); text != "" {
 				return s.skipChunk(size, last, text, classPolicy)
 			}
+		}
+		if text := s.milterData(); text != "" {
+			return s.skipChunk(size, last, text, classPolicy)
 		}
 		if p := s.tx.proxy; p != nil && !p.command("DATA", '3') {
 			return s.skipChunk(size, last, p.reply, classSoftware)

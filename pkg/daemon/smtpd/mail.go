@@ -152,6 +152,9 @@ func (s *session) cmdMail(args []smtp.Token) bool {
 	if !ok {
 		return s.protocolError("501 5.1.7 Bad sender address syntax")
 	}
+	if fixed, ok := s.srv.probeSender(addr); ok {
+		addr = fixed
+	}
 	tx.sender = addr
 	for _, a := range args[3:] {
 		if text := s.mailParameter(tx, a.Text); text != "" {
@@ -180,9 +183,7 @@ func (s *session) cmdMail(args []smtp.Token) bool {
 			return false
 		}
 	}
-	if text := s.milterRefusal(); text != "" {
-		s.classes |= classSoftware
-		s.logPending("milter-reject", text, addr)
+	if text := s.milterMail(tx, addr, args[2:]); text != "" {
 		s.reply("%s", text)
 		return false
 	}
@@ -356,6 +357,10 @@ func (s *session) cmdRcpt(args []smtp.Token) bool {
 	if !ok {
 		return s.protocolError("501 5.1.3 Bad recipient address syntax")
 	}
+	fixed, probe := s.srv.probeSender(addr)
+	if probe {
+		addr = fixed // the answer to one of our own probes comes back to us
+	}
 	rcpt := recipientOptions{}
 	for _, a := range args[3:] {
 		if text := s.rcptParameter(&rcpt, a.Text); text != "" {
@@ -377,7 +382,11 @@ func (s *session) cmdRcpt(args []smtp.Token) bool {
 		return s.protocolError("553 5.6.7 Must declare SMTPUTF8 to send unicode address")
 	}
 	if !s.standAlone {
-		if text := s.checkRcpt(addr); text != "" {
+		refusal := ""
+		if !probe {
+			refusal = s.checkRcpt(addr)
+		}
+		if text := s.milterRcpt(addr, args[2:], refusal); text != "" {
 			s.reply("%s", text)
 			return false
 		}
@@ -479,24 +488,6 @@ func decodeORCPT(value string) (string, bool) {
 		return "", false
 	}
 	return smtp.Printable(kind+";"+addr, '?'), true
-}
-
-// milterRefusal is the reply to MAIL while milters are configured: this
-// server does not speak their protocol, so milter_default_action decides as
-// it does when a milter cannot be reached (spec §6.4).
-func (s *session) milterRefusal() string {
-	if s.standAlone || !s.srv.wantsMilters {
-		return ""
-	}
-	switch s.srv.set.milterAction {
-	case "accept":
-		return ""
-	case "reject":
-		return "550 5.5.0 Service unavailable"
-	case "quarantine":
-		return "" // see openMessage: the message is put on hold
-	}
-	return "451 4.7.1 Service unavailable - try again later"
 }
 
 // dropMessage gives an unfinished message up.

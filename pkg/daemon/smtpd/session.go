@@ -60,6 +60,7 @@ type session struct {
 	bare           smtp.BareNewline
 	xclient        permission
 	xforward       permission
+	connections    int     // of the client, as anvil counts
 	counter        counter // the session's connection to anvil, if it is counted
 	discard        ehloKeywords
 	discardFailed  bool
@@ -72,6 +73,7 @@ type session struct {
 	checks   checkState
 	bdat     bdatState
 	splitter *lineSplitter
+	milters  milterState
 	tx       *transaction
 	line     string     // the command being executed
 	replay   *replayLog // for a before-queue filter
@@ -155,6 +157,7 @@ func (s *session) run(nc net.Conn, attrs map[string]string) {
 
 // disconnected is the last word of a session.
 func (s *session) disconnected() {
+	s.endMilters()
 	s.uncount()
 	if s.peer.namaddr != "" {
 		s.log.Info("disconnect from %s%s", s.peer.namaddr, s.statistics())
@@ -215,6 +218,7 @@ func (s *session) authorize() {
 	if s.bare != smtp.BareAllow && s.allowed(srv.lists.bareExclusions).granted {
 		s.bare = smtp.BareAllow
 	}
+	s.chooseMilters()
 	if s.allowed(srv.lists.debugPeers).granted {
 		s.log = srv.log.With(srv.log.Verbose() + srv.debugLevel)
 	}
@@ -231,6 +235,11 @@ func (s *session) greet() {
 			s.reply("%s", text)
 			return
 		}
+	}
+	if text := s.milterConnect(); text != "" {
+		s.errors++
+		s.reply("%s", text)
+		return
 	}
 	s.reply("220 %s", s.srv.set.banner)
 }
@@ -336,6 +345,10 @@ func (s *session) execute(line string) {
 		}
 		return
 	case !known:
+		if text := s.milterUnknown(args[0].Text); text != "" {
+			s.replyThenCount(text)
+			return
+		}
 		s.classes |= classProtocol
 		s.replyThenCount("500 5.5.2 Error: command not recognized")
 		return

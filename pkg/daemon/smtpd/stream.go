@@ -39,7 +39,9 @@ func (s *session) openMessage() bool {
 		return s.openProxy()
 	}
 	flags := cleanup.FlagsExternal.Override(srv.set.overrides) | cleanup.FlagSMTPReply
-	flags &^= cleanup.FlagMilter // no milter is handed over
+	if s.milters.filters == nil {
+		flags &^= cleanup.FlagMilter
+	}
 	if tx.utf8 {
 		flags |= cleanup.FlagUTF8
 	} else {
@@ -59,15 +61,15 @@ func (s *session) openMessage() bool {
 	tx.sink, tx.queueID = sink, sink.ID()
 	s.sendEnvelope()
 	s.logClient()
-	if srv.wantsMilters && srv.set.milterAction == "quarantine" && !s.standAlone {
-		tx.hold = true
-	}
 	return true
 }
 
 func (s *session) sendEnvelope() {
 	tx, p := s.tx, &s.peer
 	if !s.standAlone {
+		if s.milters.filters != nil {
+			tx.text(record.TypeMilterCount, "0")
+		}
 		tx.text(record.TypeTime, fmt.Sprintf("%d %d", tx.arrival.Unix(), tx.arrival.Nanosecond()/1000))
 		if s.srv.set.contentFilter != "" {
 			tx.text(record.TypeFilter, s.srv.set.contentFilter)
@@ -183,6 +185,7 @@ func (s *session) putRecipient(addr string, r recipientOptions) {
 // the headers that are prepended (spec §6.2).
 func (s *session) startContent() {
 	tx := s.tx
+	passed := s.passMilters()
 	s.sendFlags()
 	tx.text(record.TypeMessage, "")
 	for _, text := range tx.prepend {
@@ -194,6 +197,10 @@ func (s *session) startContent() {
 		}
 	}
 	tx.content = newContent(tx, s.srv.set.messageSize)
+	if passed != nil {
+		s.log.Warn("%v", passed)
+		tx.content.status |= errWrite
+	}
 }
 
 func (s *session) sendFlags() {
@@ -248,7 +255,7 @@ func (s *session) received() []string {
 		with += "A"
 	}
 	if set.tls.header && s.tls != nil {
-		lines = append(lines, s.tls.headerLines(set.tls.askCert)...)
+		lines = append(lines, s.tls.headerLines(set.tls.asks())...)
 	}
 	if s.sasl.user != "" && s.srv.saslHeader {
 		lines = append(lines, fmt.Sprintf("\t(Authenticated sender: %s)", commentText(s.sasl.user)))

@@ -115,6 +115,9 @@ func (s *session) cmdXclient(args []smtp.Token) bool {
 	s.notice(true)
 	s.reset()
 	if !gotHelo {
+		if s.heloGiven {
+			s.abortMilters()
+		}
 		s.helo, s.heloGiven = "", false
 	}
 	if !gotProto {
