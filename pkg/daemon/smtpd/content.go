@@ -429,6 +429,9 @@ func (s *session) readChunk(size int64, last bool) bool {
 			s.classes |= class
 			s.reply("%s", text)
 		}
+		if s.tx.proxy != nil {
+			s.logProxied("proxy-reject")
+		}
 		s.dropMessage()
 		s.bdat = bdatError
 		return false
@@ -473,7 +476,9 @@ func (l *lineSplitter) write(data []byte, c *content, noBare bool) {
 			if bare && noBare {
 				c.bare = true
 			}
-			c.line(text, false, false)
+			if !c.bare || c.tx.proxy == nil { // a filter hears no more of it
+				c.line(text, false, false)
+			}
 			l.buf = l.buf[:0]
 			continue
 		}
