@@ -53,6 +53,9 @@ type Options struct {
 	// Swap names programs to take from the other suite: a daemon ("smtpd"),
 	// or a path ("/usr/sbin/postqueue").
 	Swap []string
+	// Layers are directories with usr, etc and var of their own that the
+	// machine sees below the suite and above the real machine's.
+	Layers []string
 	// Main are main.cf settings beyond the stock file, applied in order.
 	Main []string
 	// Dir is a directory to keep the machine's files in; made and removed
@@ -189,13 +192,13 @@ while read -r _; do :; done
 func (w *World) start(debian, suite string) error {
 	// Debian's tree lies below ours only for its configuration files: with
 	// our suite its programs must not show through.
-	trees := []string{debian}
+	trees := append(slices.Clone(w.Options.Layers), debian)
 	if w.Options.Suite == Ours {
 		conf, err := debianConfig(debian)
 		if err != nil {
 			return err
 		}
-		trees = []string{conf, suite}
+		trees = append(slices.Clone(w.Options.Layers), conf, suite)
 	}
 	w.init = exec.Command("/bin/bash", append([]string{"-c", boot, "world", w.Dir}, trees...)...)
 	w.init.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWPID, Setsid: true}
