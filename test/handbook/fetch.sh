@@ -8,7 +8,7 @@ set -eu
 dir=$1
 packages="dnsmasq-base dovecot-core dovecot-imapd dovecot-lmtpd sasl2-bin libsasl2-modules libsasl2-modules-db swaks
 	libnet-ssleay-perl libio-socket-ssl-perl msmtp fetchmail mutt procmail spamd spamc spamassassin opendkim opendkim-tools
-	postgrey fail2ban pflogsumm libdate-calc-perl openssl"
+	postgrey fail2ban pflogsumm libdate-calc-perl openssl postfix-pcre"
 stamp=$dir/.packages
 [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$packages" ] && exit 0
 command -v apt-get >/dev/null && command -v dpkg >/dev/null || { echo "fetch.sh: needs apt-get and dpkg" >&2; exit 75; }
@@ -17,9 +17,13 @@ rm -rf "$work"; mkdir -p "$work/deb" "$work/root" "$work/apt/lists/partial" "$wo
 work=$(cd "$work" && pwd)
 
 apt() { apt-get -q -o APT::Sandbox::User=root -o Debug::NoLocking=1 "$@"; }
-# What would be installed: "name" for each package that is not here yet.
-wanted() { apt "$@" -s install --no-install-recommends $packages 2>/dev/null | sed -n 's/^Inst \([^ ]*\) .*/\1/p'; }
-download() { names=$(wanted "$@") && [ -n "$names" ] && (cd "$work/deb" && apt "$@" download $names) >/dev/null 2>&1; }
+# What would be installed: "name" for each package that is not here yet. Postfix
+# itself is only what postfix-pcre is for: the suites are elsewhere.
+wanted() {
+	apt "$@" -s install --no-install-recommends $packages >"$work/plan" 2>/dev/null &&
+		sed -n 's/^Inst \([^ ]*\) .*/\1/p' "$work/plan" | grep -vx postfix
+}
+download() { names=$(wanted "$@") && (cd "$work/deb" && apt "$@" download $names) >/dev/null 2>&1; }
 private="-o Dir::State::lists=$work/apt/lists -o Dir::Cache=$work/apt/cache"
 download ||
 	{ [ "$(id -u)" = 0 ] && apt-get -q update >/dev/null 2>&1 && download; } ||

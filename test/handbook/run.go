@@ -139,7 +139,7 @@ func (m *machine) typed(s step) error {
 	argv := []string{"/bin/bash", "-c", command}
 	prepare := func() *exec.Cmd {
 		switch s.user {
-		case "", "until":
+		case "":
 			return m.Command(argv...)
 		case "outside":
 			return m.Command(append([]string{"nsenter", "--net=/run/netns/outside", "--"}, argv...)...)
@@ -158,14 +158,14 @@ func (m *machine) typed(s step) error {
 		}
 		return lines
 	}
-	if s.user == "until" {
-		return m.until(s.block, true, look)
-	}
-	got := look()
 	want := s.block
 	if !slices.ContainsFunc(want, func(w string) bool { return strings.HasPrefix(w, "[exit ") }) {
 		want = append(slices.Clone(want), "! [exit ...]")
 	}
+	if s.again {
+		return m.until(want, true, look)
+	}
+	got := look()
 	if missed := m.names.compare(want, got, true); missed != "" {
 		return unlike(missed, got)
 	}

@@ -17,6 +17,7 @@ type step struct {
 	verb  string   // "$", "file", "log" ...
 	args  string   // what follows the verb on its line
 	user  string   // for "$": who types; empty is root
+	again bool     // for "$": until it does what is expected
 	block []string // the indented lines below, without the indentation
 }
 
@@ -24,7 +25,7 @@ type step struct {
 var blockVerbs = []string{"file", "add", "dns", "log", "mailbox", "queue", "smtp", "server", "listening"}
 
 var (
-	typed  = regexp.MustCompile(`^([a-z]*)\$ (.*)$`)
+	typed  = regexp.MustCompile(`^(until)? ?([a-z]*)\$ (.*)$`)
 	headed = regexp.MustCompile(`^([a-z]+)( [^ ].*)?:$`)
 )
 
@@ -64,7 +65,7 @@ func parse(text string) ([]step, error) {
 
 func parseStep(line string) (step, bool) {
 	if m := typed.FindStringSubmatch(line); m != nil {
-		return step{verb: "$", user: m[1], args: m[2]}, true
+		return step{verb: "$", again: m[1] != "", user: m[2], args: m[3]}, true
 	}
 	if m := headed.FindStringSubmatch(line); m != nil {
 		for _, v := range blockVerbs {
