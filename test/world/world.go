@@ -1,5 +1,5 @@
-// Package world makes small private machines for tests: a mount, network and
-// process namespace in which a mail system is installed at Debian's paths,
+// Package world makes small private machines for tests: a mount, network, host
+// name and process namespace in which a mail system is installed at Debian's paths,
 // with users, /etc/postfix, a spool, a syslog and port 25, beside any number
 // of other such machines and without touching the real one.
 //
@@ -165,6 +165,7 @@ set -e
 D=$1; shift
 mount --make-rprivate /
 mount -t proc proc /proc
+echo mail.example.com >/proc/sys/kernel/hostname
 for d in usr etc var; do
 	mkdir -p "$D/$d.upper" "$D/$d.work"
 	lower=/$d
@@ -201,7 +202,7 @@ func (w *World) start(debian, suite string) error {
 		trees = append(slices.Clone(w.Options.Layers), conf, suite)
 	}
 	w.init = exec.Command("/bin/bash", append([]string{"-c", boot, "world", w.Dir}, trees...)...)
-	w.init.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWPID, Setsid: true}
+	w.init.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWPID | syscall.CLONE_NEWUTS, Setsid: true}
 	w.init.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C", "BUILD=" + filepath.Dir(debian)}
 	var errs bytes.Buffer
 	w.init.Stderr = &errs
@@ -366,7 +367,7 @@ type Result struct {
 
 // Command prepares a command in the machine, as root.
 func (w *World) Command(argv ...string) *exec.Cmd {
-	enter := []string{"-t", fmt.Sprint(w.init.Process.Pid), "-m", "-n", "-p", "--wdns=/", "--"}
+	enter := []string{"-t", fmt.Sprint(w.init.Process.Pid), "-m", "-n", "-p", "-u", "--wdns=/", "--"}
 	cmd := exec.Command("nsenter", append(enter, argv...)...)
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C", "TZ=UTC", "HOME=/root", "LOGNAME=root", "USER=root"}
 	return cmd
