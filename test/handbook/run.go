@@ -38,6 +38,7 @@ ip link add eth0 type veth peer name eth0 netns outside
 ip addr add 203.0.113.1/24 dev eth0; ip link set eth0 up; ip route add default via 203.0.113.254
 ip netns exec outside sh -c 'ip addr add 203.0.113.254/24 dev eth0; ip link set eth0 up; ip link set lo up
 	ip route add local 192.0.2.0/24 dev lo; ip route add local 198.51.100.0/24 dev lo'
+mkdir -p /dev/pts; mount -t devpts -o newinstance,ptmxmode=0666 devpts /dev/pts; ln -sf pts/ptmx /dev/ptmx
 id=960
 for u in dovecot dovenull opendkim postgrey debian-spamd vmail list sasl fetchmail; do
 	id=$((id+1))
