@@ -21,19 +21,27 @@ apt() { apt-get -q -o APT::Sandbox::User=root -o Debug::NoLocking=1 "$@"; }
 # itself is only what postfix-pcre is for: the suites are elsewhere.
 wanted() {
 	apt "$@" -s install --no-install-recommends $packages >"$work/plan" 2>/dev/null &&
-		sed -n 's/^Inst \([^ ]*\) .*/\1/p' "$work/plan" | grep -vx postfix
+		sed -n 's/^Inst \([^ ]*\) .*/\1/p' "$work/plan" | { grep -vx postfix || :; }
 }
-download() { names=$(wanted "$@") && (cd "$work/deb" && apt "$@" download $names) >/dev/null 2>&1; }
+download() { # the rest, when some are here already, may be nothing
+	names=$(wanted "$@") && { [ -z "$names" ] || (cd "$work/deb" && apt "$@" download $names) >/dev/null 2>&1; }
+}
 private="-o Dir::State::lists=$work/apt/lists -o Dir::Cache=$work/apt/cache"
 download ||
 	{ [ "$(id -u)" = 0 ] && apt-get -q update >/dev/null 2>&1 && download; } ||
 	{ apt $private update >/dev/null 2>&1 && download $private; } ||
 	{ echo "fetch.sh: the handbook's components cannot be had from the package registry" >&2; exit 75; }
 
-for deb in "$work"/deb/*.deb; do dpkg -x "$deb" "$work/root"; done
+for deb in "$work"/deb/*.deb; do
+	if [ -f "$deb" ]; then dpkg -x "$deb" "$work/root"; fi
+done
 # One tree: /lib, /bin and /sbin are links to /usr here.
 for d in lib bin sbin; do
-	[ -d "$work/root/$d" ] && { mkdir -p "$work/root/usr/$d"; cp -a "$work/root/$d/." "$work/root/usr/$d/"; rm -rf "$work/root/$d"; }
+	if [ -d "$work/root/$d" ]; then
+		mkdir -p "$work/root/usr/$d"
+		cp -a "$work/root/$d/." "$work/root/usr/$d/"
+		rm -rf "$work/root/$d"
+	fi
 done
 chmod 755 "$work/root"
 echo "$packages" >"$work/root/.packages"

@@ -54,7 +54,7 @@ func TestHandbook(t *testing.T) {
 			for _, file := range files {
 				t.Run(strings.TrimSuffix(file, ".txt"), func(t *testing.T) {
 					t.Parallel()
-					scenario(t, file, world.Options{Suite: suite, Layers: layers})
+					scenario(t, file, world.Options{Suite: suite, Layers: layers, Memory: true})
 				})
 			}
 		})

@@ -18,7 +18,7 @@ import (
 )
 
 // patience is how long something expected may take on a busy machine.
-const patience = 8 * time.Second
+const patience = 20 * time.Second
 
 // machine is a world in which a scenario runs, with a network outside of it.
 type machine struct {
@@ -36,14 +36,15 @@ set -e
 ip netns add outside
 ip link add eth0 type veth peer name eth0 netns outside
 ip addr add 203.0.113.1/24 dev eth0; ip link set eth0 up; ip route add default via 203.0.113.254
+sed -i -E '/^(dovecot|dovenull|opendkim|postgrey|debian-spamd|vmail|list|sasl|fetchmail):/d' /etc/passwd /etc/group
 ip netns exec outside sh -c 'ip addr add 203.0.113.254/24 dev eth0; ip link set eth0 up; ip link set lo up
 	ip route add local 192.0.2.0/24 dev lo; ip route add local 198.51.100.0/24 dev lo'
 mkdir -p /dev/pts; mount -t devpts -o newinstance,ptmxmode=0666 devpts /dev/pts; ln -sf pts/ptmx /dev/ptmx
 id=960
 for u in dovecot dovenull opendkim postgrey debian-spamd vmail list sasl fetchmail; do
 	id=$((id+1))
-	grep -q "^$u:" /etc/group || echo "$u:x:$id:" >>/etc/group
-	grep -q "^$u:" /etc/passwd || echo "$u:x:$id:$(getent group $u | cut -d: -f3)::/var/lib/$u:/usr/sbin/nologin" >>/etc/passwd
+	echo "$u:x:$id:" >>/etc/group
+	echo "$u:x:$id:$id::/var/lib/$u:/usr/sbin/nologin" >>/etc/passwd
 done
 mkdir -p /var/lib/vmail /var/lib/postgrey /var/lib/spamassassin /run/dovecot /run/opendkim /run/saslauthd /var/lib/misc
 chown vmail:vmail /var/lib/vmail; chown postgrey:postgrey /var/lib/postgrey; chown opendkim:opendkim /run/opendkim

@@ -56,6 +56,8 @@ type Options struct {
 	// Layers are directories with usr, etc and var of their own that the
 	// machine sees below the suite and above the real machine's.
 	Layers []string
+	// Memory keeps the machine's files in memory: faster, and gone with it.
+	Memory bool
 	// Main are main.cf settings beyond the stock file, applied in order.
 	Main []string
 	// Dir is a directory to keep the machine's files in; made and removed
@@ -166,6 +168,7 @@ D=$1; shift
 mount --make-rprivate /
 mount -t proc proc /proc
 echo mail.example.com >/proc/sys/kernel/hostname
+[ -z "$MEMORY" ] || mount -t tmpfs -o mode=755 world "$D"
 for d in usr etc var; do
 	mkdir -p "$D/$d.upper" "$D/$d.work"
 	lower=/$d
@@ -204,6 +207,9 @@ func (w *World) start(debian, suite string) error {
 	w.init = exec.Command("/bin/bash", append([]string{"-c", boot, "world", w.Dir}, trees...)...)
 	w.init.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWPID | syscall.CLONE_NEWUTS, Setsid: true}
 	w.init.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C", "BUILD=" + filepath.Dir(debian)}
+	if w.Options.Memory {
+		w.init.Env = append(w.init.Env, "MEMORY=yes")
+	}
 	var errs bytes.Buffer
 	w.init.Stderr = &errs
 	var err error
