@@ -12,7 +12,7 @@ import (
 
 // Scenarios mostly wait for a mail system: more of them than processors run at
 // a time.
-const together = "8"
+const together = "10"
 
 func TestMain(m *testing.M) {
 	flag.Parse()

@@ -109,7 +109,9 @@ func (m *machine) run(steps []step) error {
 
 // until asks again and again whether what is there is as expected.
 func (m *machine) until(want []string, ordered bool, look func() []string) error {
-	for end := time.Now().Add(patience); ; time.Sleep(30 * time.Millisecond) {
+	pause := 20 * time.Millisecond
+	for end := time.Now().Add(patience); ; time.Sleep(pause) {
+		pause = min(pause*5/4, 300*time.Millisecond)
 		got := look()
 		missed := m.names.compare(want, got, ordered)
 		if missed == "" {

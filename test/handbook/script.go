@@ -8,6 +8,7 @@ package handbook
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -127,54 +128,58 @@ func squeeze(line string) string { return strings.Join(strings.Fields(line), " "
 
 // match reports whether a line is as expected, and remembers names.
 func (n names) match(want, line string) bool {
+	return n.find(want, []string{squeeze(line)}) == 0
+}
+
+// find is the index of the first line (squeezed before) that is as expected, or
+// -1. It remembers names.
+func (n names) find(want string, lines []string) int {
 	re := n.pattern(squeeze(want))
-	m := re.FindStringSubmatch(squeeze(line))
-	if m == nil {
-		return false
-	}
-	for i, name := range re.SubexpNames() {
-		if name != "" {
-			n["{"+name+"}"] = m[i]
+	for at, line := range lines {
+		m := re.FindStringSubmatch(line)
+		if m == nil {
+			continue
 		}
+		for i, name := range re.SubexpNames() {
+			if name != "" {
+				n["{"+name+"}"] = m[i]
+			}
+		}
+		return at
 	}
-	return true
+	return -1
 }
 
 // compare looks for the expected lines in what is there: in their order, or in
 // any. A line that begins with "! " must not be there; "(empty)" expects
 // nothing at all. It returns the first line that disappoints, or "".
 func (n names) compare(want, got []string, ordered bool) string {
-	at := 0
+	lines := make([]string, len(got))
+	for i, line := range got {
+		lines[i] = squeeze(line)
+	}
+	rest := lines
 	for _, w := range want {
-		if w == "" {
-			continue
-		}
-		if w == "(empty)" {
-			if strings.TrimSpace(strings.Join(got, "")) != "" {
+		unwanted, negative := strings.CutPrefix(w, "! ")
+		switch {
+		case w == "":
+		case w == "(empty)":
+			if strings.Join(lines, "") != "" {
 				return w
 			}
-			continue
-		}
-		unwanted, negative := strings.CutPrefix(w, "! ")
-		if negative {
-			for _, line := range got {
-				if n.pattern(squeeze(unwanted)).MatchString(squeeze(line)) {
-					return w
-				}
+		case negative:
+			re := n.pattern(squeeze(unwanted))
+			if slices.ContainsFunc(lines, re.MatchString) {
+				return w
 			}
-			continue
-		}
-		found := false
-		for i := at; i < len(got) && !found; i++ {
-			if n.match(w, got[i]) {
-				found = true
-				if ordered {
-					at = i + 1
-				}
+		default:
+			at := n.find(w, rest)
+			if at < 0 {
+				return w
 			}
-		}
-		if !found {
-			return w
+			if ordered {
+				rest = rest[at+1:]
+			}
 		}
 	}
 	return ""
