@@ -8,7 +8,7 @@ set -eu
 dir=$1
 packages="dnsmasq-base dovecot-core dovecot-imapd dovecot-lmtpd sasl2-bin libsasl2-modules libsasl2-modules-db swaks
 	libnet-ssleay-perl libio-socket-ssl-perl msmtp fetchmail mutt procmail spamd spamc spamassassin opendkim opendkim-tools
-	postgrey fail2ban pflogsumm libdate-calc-perl openssl postfix-pcre"
+	postgrey fail2ban pflogsumm libdate-calc-perl openssl postfix-pcre postfix-policyd-spf-python"
 stamp=$dir/.packages
 [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$packages" ] && exit 0
 command -v apt-get >/dev/null && command -v dpkg >/dev/null || { echo "fetch.sh: needs apt-get and dpkg" >&2; exit 75; }
