@@ -54,6 +54,9 @@ func rest(args []smtp.Token, i int) string {
 // reset forgets the transaction, as RSET does.
 func (s *session) reset() {
 	s.dropMessage()
+	if s.tx != nil {
+		s.abortMilters()
+	}
 	s.tx = nil
 	s.forward = nil
 	s.bdat = bdatNone
@@ -83,6 +86,13 @@ func (s *session) hello(args []smtp.Token, verb string) bool {
 			s.reply("%s", text)
 			return false
 		}
+	}
+	if text := s.milterHelo(name); text != "" {
+		s.reply("%s", text)
+		return false
+	}
+	if s.heloGiven {
+		s.abortMilters()
 	}
 	s.reset()
 	s.notice(false)
@@ -178,6 +188,10 @@ func (s *session) cmdEhlo(args []smtp.Token) bool {
 	if s.discard != 0 && s.discard&(silentDiscard|noENHANCED) == 0 {
 		s.log.Info("discarding EHLO keywords: %s", s.discard)
 	}
+	if s.milterRefusesMail() {
+		s.reply("250 %s\r\n250 ENHANCEDSTATUSCODES", set.hostname)
+		return true
+	}
 	lines := []string{set.hostname}
 	add := func(unless ehloKeywords, on bool, line string) {
 		if on && s.discard&unless == 0 {
@@ -263,7 +277,7 @@ func (s *session) cmdVrfy(args []smtp.Token) bool {
 		return false
 	}
 	wantsUTF8 := false
-	if set.utf8 && len(args) > 2 && strings.EqualFold(args[len(args)-1].Text, "SMTPUTF8") {
+	if set.utf8 && len(args) > 1 && strings.EqualFold(args[len(args)-1].Text, "SMTPUTF8") {
 		wantsUTF8 = true
 		args = args[:len(args)-1]
 	}
@@ -273,10 +287,10 @@ func (s *session) cmdVrfy(args []smtp.Token) bool {
 		}
 		return s.protocolError("501 5.5.4 Syntax: VRFY address")
 	}
-	word := smtp.Token{Text: rest(args, 1)}
-	for _, a := range args[1:] {
-		word.Bad = word.Bad || a.Bad
+	if s.milterForbids("") {
+		return false
 	}
+	word := smtp.Token{Text: rest(args, 1)} // an unterminated quote does no harm here
 	addr, ok := s.extractAddress(word, false, wantsUTF8)
 	if !ok {
 		return s.protocolError("501 5.1.3 Bad recipient address syntax")
@@ -298,6 +312,8 @@ func (s *session) cmdEtrn(args []smtp.Token) bool {
 		return s.protocolError("503 Error: send HELO/EHLO first")
 	case s.tx != nil:
 		return s.protocolError("503 Error: MAIL transaction in progress")
+	case s.milterForbids(""):
+		return false
 	case len(args) != 2:
 		return s.protocolError("500 Syntax: ETRN domain")
 	}

@@ -16,6 +16,7 @@ import (
 // transaction is one message on its way in, from MAIL to the end of its
 // content.
 type transaction struct {
+	mailLine  string // the client's MAIL command as it was
 	sender    string // internal form, "" is the null sender
 	encoding  string // 7bit, 8bit or ""
 	size      int64  // declared, then received
@@ -33,6 +34,7 @@ type transaction struct {
 	overshoot int
 
 	sink    messageSink
+	proxy   *proxySink // the sink, if it is a before-queue filter
 	queueID string
 
 	// What access tables and the like asked for.
@@ -47,6 +49,9 @@ type transaction struct {
 func (tx *transaction) contentBytes() int64 {
 	if tx.content == nil {
 		return 0
+	}
+	if c := tx.content; c.chunk > 0 {
+		return c.before + c.chunk
 	}
 	return tx.content.size
 }
@@ -137,7 +142,7 @@ func (s *session) cmdMail(args []smtp.Token) bool {
 	if s.limited(s.messageRate) {
 		return false
 	}
-	tx := &transaction{rewriting: "remote", arrival: s.srv.now()}
+	tx := &transaction{rewriting: "remote", arrival: s.srv.now(), mailLine: s.line}
 	for _, a := range args[3:] {
 		if set.utf8 && s.discard&noSMTPUTF8 == 0 && strings.EqualFold(a.Text, "SMTPUTF8") {
 			tx.utf8 = true
@@ -146,6 +151,9 @@ func (s *session) cmdMail(args []smtp.Token) bool {
 	addr, ok := s.extractAddress(args[2], true, tx.utf8)
 	if !ok {
 		return s.protocolError("501 5.1.7 Bad sender address syntax")
+	}
+	if fixed, ok := s.srv.probeSender(addr); ok {
+		addr = fixed
 	}
 	tx.sender = addr
 	for _, a := range args[3:] {
@@ -175,9 +183,7 @@ func (s *session) cmdMail(args []smtp.Token) bool {
 			return false
 		}
 	}
-	if text := s.milterRefusal(); text != "" {
-		s.classes |= classSoftware
-		s.logPending("milter-reject", text, addr)
+	if text := s.milterMail(tx, addr, args[2:]); text != "" {
 		s.reply("%s", text)
 		return false
 	}
@@ -239,7 +245,7 @@ func (s *session) mailParameter(tx *transaction, arg string) string {
 		if value != "<>" {
 			tx.saslAuth = smtp.Printable(value, '?')
 		}
-	case key == "XVERP" && s.verpAllowed().granted && s.discard&noVERP == 0:
+	case key == "XVERP" && s.verpAllowed().granted:
 		return s.verpParameter(tx, value, hasValue)
 	case key == "RET" && hasValue:
 		ret, ok := dsn.ParseRet(value)
@@ -313,6 +319,9 @@ func (s *session) checkSize(size int64) string {
 
 // checkSpace refuses mail while the queue file system is nearly full (§2.5).
 func (s *session) checkSpace() string {
+	if s.srv.set.proxyFilter != "" && !s.srv.set.speedAdjust && !s.standAlone {
+		return "" // nothing is stored here
+	}
 	var fs syscall.Statfs_t
 	if err := syscall.Statfs(s.srv.queueDir, &fs); err != nil || fs.Bsize <= 0 {
 		return ""
@@ -348,6 +357,10 @@ func (s *session) cmdRcpt(args []smtp.Token) bool {
 	if !ok {
 		return s.protocolError("501 5.1.3 Bad recipient address syntax")
 	}
+	fixed, probe := s.srv.probeSender(addr)
+	if probe {
+		addr = fixed // the answer to one of our own probes comes back to us
+	}
 	rcpt := recipientOptions{}
 	for _, a := range args[3:] {
 		if text := s.rcptParameter(&rcpt, a.Text); text != "" {
@@ -369,13 +382,20 @@ func (s *session) cmdRcpt(args []smtp.Token) bool {
 		return s.protocolError("553 5.6.7 Must declare SMTPUTF8 to send unicode address")
 	}
 	if !s.standAlone {
-		if text := s.checkRcpt(addr); text != "" {
+		refusal := ""
+		if !probe {
+			refusal = s.checkRcpt(addr)
+		}
+		if text := s.milterRcpt(addr, args[2:], refusal); text != "" {
 			s.reply("%s", text)
 			return false
 		}
 	}
 	s.checks.rcpt, s.checks.rcptGiven = addr, true
 	opened := tx.sink != nil || s.openMessage()
+	if opened && tx.proxy != nil {
+		opened = s.proxyCommand(s.line, '2')
+	}
 	s.checks.rcptGiven = false
 	if !opened {
 		return false
@@ -412,7 +432,7 @@ func (s *session) rcptParameter(r *recipientOptions, arg string) string {
 		if s.discard&noDSN != 0 {
 			return dsnOff
 		}
-		notify, err := dsn.ParseNotify(value)
+		notify, err := dsn.ParseNotify(strings.Join(notifyWords(value), ",")) // empty words do no harm
 		if err != nil || r.notify != 0 {
 			s.warnNotify(value)
 			return "501 5.5.4 Error: Bad NOTIFY parameter syntax"
@@ -433,9 +453,13 @@ func (s *session) rcptParameter(r *recipientOptions, arg string) string {
 	return ""
 }
 
+func notifyWords(list string) []string {
+	return strings.FieldsFunc(list, func(r rune) bool { return strings.ContainsRune(", \t\r\n", r) })
+}
+
 // warnNotify names the word of a NOTIFY list that nobody knows.
 func (s *session) warnNotify(value string) {
-	for _, word := range strings.FieldsFunc(value, func(r rune) bool { return strings.ContainsRune(", \t\r\n", r) }) {
+	for _, word := range notifyWords(value) {
 		if _, err := dsn.ParseNotify(word); err != nil {
 			s.log.Warn("unknown DSN NOTIFY command value \"%s\" in \"%s\"", smtp.Printable(word, '?'), smtp.Printable(value, '?'))
 			return
@@ -447,7 +471,7 @@ func (s *session) warnNotify(value string) {
 // for type utf-8).
 func decodeORCPT(value string) (string, bool) {
 	kind, encoded, ok := strings.Cut(value, ";")
-	if !ok || kind == "" || encoded == "" {
+	if !ok || kind == "" {
 		return "", false
 	}
 	var addr string
@@ -460,35 +484,17 @@ func decodeORCPT(value string) (string, bool) {
 	} else {
 		addr, err = dsn.XtextDecode(encoded)
 	}
-	if err != nil || addr == "" {
+	if err != nil {
 		return "", false
 	}
 	return smtp.Printable(kind+";"+addr, '?'), true
-}
-
-// milterRefusal is the reply to MAIL while milters are configured: this
-// server does not speak their protocol, so milter_default_action decides as
-// it does when a milter cannot be reached (spec §6.4).
-func (s *session) milterRefusal() string {
-	if s.standAlone || !s.srv.wantsMilters {
-		return ""
-	}
-	switch s.srv.set.milterAction {
-	case "accept":
-		return ""
-	case "reject":
-		return "550 5.5.0 Service unavailable"
-	case "quarantine":
-		return "" // see openMessage: the message is put on hold
-	}
-	return "451 4.7.1 Service unavailable - try again later"
 }
 
 // dropMessage gives an unfinished message up.
 func (s *session) dropMessage() {
 	if s.tx != nil && s.tx.sink != nil {
 		s.tx.sink.Abort()
-		s.tx.sink = nil
+		s.tx.sink, s.tx.proxy = nil, nil
 		s.tx.queueID = ""
 	}
 }

@@ -3,7 +3,6 @@ package smtpd
 import (
 	"context"
 	"fmt"
-	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -50,9 +49,19 @@ type Server struct {
 	trialRelay     []element
 	runtime        *compiler // for right-hand sides of access tables
 	tables         map[string]table.Table
-	parentKeys     bool // access tables: example.com matches its subdomains
+	commandFilter  table.Table // nil: commands are taken as they are
+	parentKeys     bool        // access tables: example.com matches its subdomains
 	rewriteClients []element
 	tlsEngine      *tlsEngine
+
+	dnsLists                 listCache
+	rblReplies               *table.Maps
+	dnsFilter                *table.Maps
+	backupNetworks           matcher
+	policies                 map[string]*policyService // by argument
+	verify                   verifier
+	verifySender, verifyRcpt verification
+	warnMapsRBL              sync.Once
 
 	notify           errorClass
 	autoUTF8         cleanup.Flags
@@ -62,6 +71,7 @@ type Server struct {
 	ownerRequest     bool
 	relayCompat      bool
 	wantsMilters     bool
+	milters          *milterSetup // nil: no session has Milters
 	obsoleteFrom     bool
 	warnRelayDomains sync.Once
 	instances        atomic.Uint64
@@ -97,7 +107,8 @@ type lists struct {
 type maps struct {
 	localRcpt, virtualMailbox, relayRcpt, virtualAlias *table.Maps
 	canonical, rcptCanonical, senderCanonical          *table.Maps
-	senderLogin, ehlo, footer, commandFilter           *table.Maps
+	senderLogin, ehlo, footer                          *table.Maps
+	clientCerts, sni                                   *table.Maps
 }
 
 // newServer opens the tables and lists of a configuration; it makes no
@@ -139,10 +150,16 @@ func newServer(c *conf.Config, env table.Env, log *maillog.Logger, standAlone bo
 	if err := srv.openMaps(); err != nil {
 		return nil, err
 	}
+	if err := srv.openRestrictions(); err != nil {
+		return nil, err
+	}
 	if err := srv.loadPolicy(env); err != nil {
 		return nil, err
 	}
 	srv.loadTLS()
+	if err := srv.loadMilters(); err != nil {
+		return nil, err
+	}
 	if set.saslEnable {
 		log.Warn("smtpd_sasl_auth_enable is set, but this server has no SASL: AUTH is not offered")
 	}
@@ -193,7 +210,7 @@ func (srv *Server) openLists() error {
 func (srv *Server) closePolicy() error {
 	empty := table.NewMaps(srv.env, "none")
 	m := &srv.maps
-	for _, t := range []**table.Maps{&m.localRcpt, &m.virtualMailbox, &m.relayRcpt, &m.virtualAlias, &m.canonical, &m.rcptCanonical, &m.senderCanonical, &m.senderLogin, &m.ehlo, &m.footer, &m.commandFilter} {
+	for _, t := range []**table.Maps{&m.localRcpt, &m.virtualMailbox, &m.relayRcpt, &m.virtualAlias, &m.canonical, &m.rcptCanonical, &m.senderCanonical, &m.senderLogin, &m.ehlo, &m.footer, &m.clientCerts, &m.sni} {
 		*t = empty
 	}
 	return nil
@@ -217,7 +234,8 @@ func (srv *Server) openMaps() error {
 		{&m.senderLogin, "smtpd_sender_login_maps", folded},
 		{&m.ehlo, "smtpd_discard_ehlo_keyword_address_maps", 0},
 		{&m.footer, "smtpd_reject_footer_maps", 0},
-		{&m.commandFilter, "smtpd_command_filter", table.FoldFix},
+		{&m.clientCerts, "relay_clientcerts", table.FoldFix},
+		{&m.sni, "tls_server_sni_maps", table.FoldFix | table.SrcRHSIsFile},
 	} {
 		opened, err := table.OpenMaps(srv.env, t.param, srv.conf.String(t.param), t.flags)
 		if err != nil {
@@ -225,16 +243,26 @@ func (srv *Server) openMaps() error {
 		}
 		*t.to = opened
 	}
+	if spec := srv.conf.String("smtpd_command_filter"); spec != "" {
+		filter, err := table.Open(srv.env, spec, table.FoldFix)
+		if err != nil {
+			return err
+		}
+		srv.commandFilter = filter
+	}
 	return nil
 }
 
 // changed names a table whose file has changed since it was opened.
 func (srv *Server) changed() (string, bool) {
 	m := &srv.maps
-	for _, t := range []*table.Maps{m.localRcpt, m.virtualMailbox, m.relayRcpt, m.virtualAlias, m.canonical, m.rcptCanonical, m.senderCanonical, m.senderLogin, m.ehlo, m.footer, m.commandFilter} {
+	for _, t := range []*table.Maps{m.localRcpt, m.virtualMailbox, m.relayRcpt, m.virtualAlias, m.canonical, m.rcptCanonical, m.senderCanonical, m.senderLogin, m.ehlo, m.footer, m.clientCerts, m.sni, srv.rblReplies, srv.dnsFilter} {
 		if name, changed := t.Changed(); changed {
 			return name, true
 		}
+	}
+	if t := srv.commandFilter; t != nil && table.Changed(t) {
+		return table.RegistryName(t), true
 	}
 	for _, t := range srv.tables {
 		if table.Changed(t) {
@@ -257,16 +285,16 @@ func (s *session) ident() string { return anvil.Ident(s.srv.service, s.peer.addr
 // limits (spec §1.8); false means that it was turned away.
 func (s *session) countConnection() bool {
 	limits := s.srv.set.limits
-	if s.srv.newCounter == nil || !limits.any() || s.standAlone || s.xclient.granted || s.allowed(s.srv.lists.eventExceptions).granted {
+	if !s.openCounter() {
 		return true
 	}
-	s.counter = s.srv.newCounter()
 	count, rate, err := s.counter.Connect(s.ctx, s.ident())
 	if err != nil {
 		s.counter.Close()
 		s.counter = nil
 		return true
 	}
+	s.connections = count
 	for _, l := range []struct {
 		n, limit int
 		what     string
@@ -277,6 +305,17 @@ func (s *session) countConnection() bool {
 			s.log.Warn("Connection %s limit exceeded: %d from %s for service %s", l.what, l.n, s.peer.namaddr, s.srv.service)
 			return false
 		}
+	}
+	return true
+}
+
+// openCounter makes the session's connection to anvil, if it is to be counted.
+func (s *session) openCounter() bool {
+	if s.srv.newCounter == nil || !s.srv.set.limits.any() || s.standAlone || s.xclient.granted || s.allowed(s.srv.lists.eventExceptions).granted {
+		return false
+	}
+	if s.counter == nil {
+		s.counter = s.srv.newCounter()
 	}
 	return true
 }
@@ -346,7 +385,7 @@ func (srv *Server) loadRewriteClients() {
 	srv.rewriteClients = nil
 	names := map[string]func(evaluation) verdict{
 		"permit_inet_interfaces": permitInterfaces, "permit_mynetworks": permitMyNetworks, "permit_sasl_authenticated": permitAuthenticated,
-		"permit_tls_clientcerts": noOpinion, "permit_tls_all_clientcerts": noOpinion,
+		"permit_tls_clientcerts": rewriteForCert(false), "permit_tls_all_clientcerts": rewriteForCert(true),
 	}
 	words := table.SplitList(srv.conf.String("local_header_rewrite_clients"))
 	for i := 0; i < len(words); i++ {
@@ -390,15 +429,4 @@ func (srv *Server) addressMap(spec string) func(evaluation) verdict {
 		}
 		return dunno
 	}
-}
-
-// proxyHeader would read the PROXY header of an upstream load balancer.
-func (srv *Server) proxyHeader(nc net.Conn) (net.Conn, peer, error) {
-	err := fmt.Errorf("smtpd_upstream_proxy_protocol = %s is not supported by this server", srv.set.upstreamProxy)
-	srv.log.Warn("%v", err)
-	p, endpointErr := srv.endpoint(nc, nil)
-	if endpointErr != nil {
-		err = endpointErr
-	}
-	return nc, p, err
 }

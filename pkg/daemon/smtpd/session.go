@@ -60,6 +60,7 @@ type session struct {
 	bare           smtp.BareNewline
 	xclient        permission
 	xforward       permission
+	connections    int     // of the client, as anvil counts
 	counter        counter // the session's connection to anvil, if it is counted
 	discard        ehloKeywords
 	discardFailed  bool
@@ -72,7 +73,10 @@ type session struct {
 	checks   checkState
 	bdat     bdatState
 	splitter *lineSplitter
+	milters  milterState
 	tx       *transaction
+	line     string     // the command being executed
+	replay   *replayLog // for a before-queue filter
 }
 
 // permission is the outcome of an access list: granted, or not known.
@@ -112,7 +116,7 @@ func (s *session) run(nc net.Conn, attrs map[string]string) {
 	var err error
 	broken := false
 	if srv.set.upstreamProxy != "" && !s.passed && !s.standAlone {
-		_, s.peer, err = srv.proxyHeader(nc)
+		s.peer, err = srv.proxyHeader(nc)
 		broken = err != nil
 	} else {
 		s.peer, err = srv.endpoint(nc, attrs)
@@ -121,9 +125,7 @@ func (s *session) run(nc net.Conn, attrs map[string]string) {
 			return
 		}
 	}
-	if !broken {
-		srv.lookupName(s.ctx, &s.peer)
-	}
+	srv.lookupName(s.ctx, &s.peer)
 	s.peer.setNamaddr(srv.set.portLogging)
 	s.log.Info("connect from %s", s.peer.namaddr)
 	defer s.disconnected()
@@ -155,6 +157,7 @@ func (s *session) run(nc net.Conn, attrs map[string]string) {
 
 // disconnected is the last word of a session.
 func (s *session) disconnected() {
+	s.endMilters()
 	s.uncount()
 	if s.peer.namaddr != "" {
 		s.log.Info("disconnect from %s%s", s.peer.namaddr, s.statistics())
@@ -172,6 +175,7 @@ func (s *session) finish() {
 		s.log.Info("%s after %s from %s", s.reason, where, s.peer.namaddr)
 	}
 	s.dropMessage()
+	s.replay.close()
 	s.conn.Flush()
 	s.notice(true)
 }
@@ -214,6 +218,7 @@ func (s *session) authorize() {
 	if s.bare != smtp.BareAllow && s.allowed(srv.lists.bareExclusions).granted {
 		s.bare = smtp.BareAllow
 	}
+	s.chooseMilters()
 	if s.allowed(srv.lists.debugPeers).granted {
 		s.log = srv.log.With(srv.log.Verbose() + srv.debugLevel)
 	}
@@ -230,6 +235,11 @@ func (s *session) greet() {
 			s.reply("%s", text)
 			return
 		}
+	}
+	if text := s.milterConnect(); text != "" {
+		s.errors++
+		s.reply("%s", text)
+		return
 	}
 	s.reply("220 %s", s.srv.set.banner)
 }
@@ -255,7 +265,7 @@ func (s *session) commands() {
 			s.fail(err)
 			break
 		}
-		if line.Long {
+		if line.Long || len(line.Text) >= set.lineLimit {
 			s.log.Warn("%s: request longer than %d: %.30s...", s.peer.namaddr, set.lineLimit, smtp.Printable(string(line.Text), '?'))
 		}
 		text, _, _ := strings.Cut(string(line.Text), "\x00")
@@ -298,6 +308,7 @@ func (s *session) execute(line string) {
 	if !ok {
 		return
 	}
+	s.line = line
 	args := smtp.Tokenize(line)
 	if len(args) == 0 {
 		s.classes |= classProtocol
@@ -334,6 +345,10 @@ func (s *session) execute(line string) {
 		}
 		return
 	case !known:
+		if text := s.milterUnknown(args[0].Text); text != "" {
+			s.replyThenCount(text)
+			return
+		}
 		s.classes |= classProtocol
 		s.replyThenCount("500 5.5.2 Error: command not recognized")
 		return
@@ -379,12 +394,12 @@ func (s *session) countJunk() {
 
 // filterCommand applies smtpd_command_filter.
 func (s *session) filterCommand(line string) (string, bool) {
-	filter := s.srv.maps.commandFilter
-	if filter.Empty() {
+	filter := s.srv.commandFilter
+	if filter == nil {
 		return line, true
 	}
 	key := strings.TrimLeft(line, " \t")
-	value, found, err := filter.Find(s.ctx, key)
+	value, found, err := filter.Lookup(s.ctx, key) // an empty result is one, too
 	if err != nil {
 		s.log.Warn("%s lookup error for \"%.100s\"", s.srv.conf.String("smtpd_command_filter"), smtp.Printable(key, '?'))
 		s.localDataError()

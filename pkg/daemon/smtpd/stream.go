@@ -36,13 +36,12 @@ func (tx *transaction) attr(name, value string) { tx.text(record.TypeAttr, name+
 func (s *session) openMessage() bool {
 	srv, tx := s.srv, s.tx
 	if srv.set.proxyFilter != "" && !s.standAlone {
-		s.log.Warn("connect to proxy filter %s: before-queue content filters are not supported", srv.set.proxyFilter)
-		s.classes |= classSoftware
-		s.reply("451 4.3.0 Error: queue file write error")
-		return false
+		return s.openProxy()
 	}
 	flags := cleanup.FlagsExternal.Override(srv.set.overrides) | cleanup.FlagSMTPReply
-	flags &^= cleanup.FlagMilter // no milter is handed over
+	if s.milters.filters == nil {
+		flags &^= cleanup.FlagMilter
+	}
 	if tx.utf8 {
 		flags |= cleanup.FlagUTF8
 	} else {
@@ -62,15 +61,15 @@ func (s *session) openMessage() bool {
 	tx.sink, tx.queueID = sink, sink.ID()
 	s.sendEnvelope()
 	s.logClient()
-	if srv.wantsMilters && srv.set.milterAction == "quarantine" && !s.standAlone {
-		tx.hold = true
-	}
 	return true
 }
 
 func (s *session) sendEnvelope() {
 	tx, p := s.tx, &s.peer
 	if !s.standAlone {
+		if s.milters.filters != nil {
+			tx.text(record.TypeMilterCount, "0")
+		}
 		tx.text(record.TypeTime, fmt.Sprintf("%d %d", tx.arrival.Unix(), tx.arrival.Nanosecond()/1000))
 		if s.srv.set.contentFilter != "" {
 			tx.text(record.TypeFilter, s.srv.set.contentFilter)
@@ -137,9 +136,12 @@ type identity struct{ name, addr, port, origin, helo, proto string }
 func (s *session) logIdentity() identity {
 	if f := s.forward; f != nil && f.client {
 		id := identity{name: f.name, addr: f.addr, port: f.port, helo: f.helo, proto: f.proto}
-		id.origin = f.name + "[" + f.addr + "]"
-		if s.srv.set.portLogging {
-			id.origin += ":" + f.port
+		id.origin = f.name
+		if f.addr != unknown {
+			id.origin += "[" + f.addr + "]"
+			if s.srv.set.portLogging {
+				id.origin += ":" + f.port
+			}
 		}
 		if strings.Contains(f.addr, ":") {
 			id.addr = "IPv6:" + f.addr
@@ -152,7 +154,7 @@ func (s *session) logIdentity() identity {
 // logClient writes the line that ties the queue id to the client.
 func (s *session) logClient() {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: client=%s", s.tx.queueID, s.peer.namaddr)
+	fmt.Fprintf(&b, "%s: client=%s", s.id(), s.peer.namaddr)
 	for _, f := range [...][2]string{{"sasl_method", s.sasl.method}, {"sasl_username", s.sasl.user}, {"sasl_sender", s.tx.saslAuth}} {
 		if f[1] != "" {
 			fmt.Fprintf(&b, ", %s=%s", f[0], f[1])
@@ -183,15 +185,22 @@ func (s *session) putRecipient(addr string, r recipientOptions) {
 // the headers that are prepended (spec §6.2).
 func (s *session) startContent() {
 	tx := s.tx
+	passed := s.passMilters()
 	s.sendFlags()
 	tx.text(record.TypeMessage, "")
 	for _, text := range tx.prepend {
 		tx.text(record.TypeNormal, text)
 	}
-	for _, line := range s.received() {
-		tx.text(record.TypeNormal, line)
+	if tx.proxy == nil || s.forward == nil { // behind XFORWARD that was the upstream's part
+		for _, line := range s.received() {
+			tx.text(record.TypeNormal, line)
+		}
 	}
 	tx.content = newContent(tx, s.srv.set.messageSize)
+	if passed != nil {
+		s.log.Warn("%v", passed)
+		tx.content.status |= errWrite
+	}
 }
 
 func (s *session) sendFlags() {
@@ -246,12 +255,15 @@ func (s *session) received() []string {
 		with += "A"
 	}
 	if set.tls.header && s.tls != nil {
-		lines = append(lines, s.tls.headerLines(set.tls.askCert)...)
+		lines = append(lines, s.tls.headerLines(set.tls.asks())...)
 	}
 	if s.sasl.user != "" && s.srv.saslHeader {
 		lines = append(lines, fmt.Sprintf("\t(Authenticated sender: %s)", commentText(s.sasl.user)))
 	}
-	by := fmt.Sprintf("\tby %s (%s) with %s id %s", set.hostname, set.mailName, with, tx.queueID)
+	by := fmt.Sprintf("\tby %s (%s) with %s", set.hostname, set.mailName, with)
+	if tx.queueID != "" { // a content filter has no id yet
+		by += " id " + tx.queueID
+	}
 	date := header.MailDate(tx.arrival)
 	if tx.rcptCount == 1 {
 		return append(lines, by, fmt.Sprintf("\tfor <%s>; %s", address.Quote(tx.firstRcpt), date))

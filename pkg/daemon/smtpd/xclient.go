@@ -40,7 +40,7 @@ func (s *session) attributes(args []smtp.Token, verb string, p permission, set f
 	}
 	for _, a := range args[1:] {
 		name, raw, ok := strings.Cut(a.Text, "=")
-		if !ok {
+		if !ok || raw == "" {
 			return s.protocolError("501 5.5.4 Error: attribute=value expected")
 		}
 		if len(raw) > 255 {
@@ -50,6 +50,7 @@ func (s *session) attributes(args []smtp.Token, verb string, p permission, set f
 		if err != nil {
 			value = raw
 		}
+		value, _, _ = strings.Cut(value, "\x00")
 		value = smtp.Printable(value, '?')
 		known, bad := set(strings.ToUpper(name), value)
 		if !known {
@@ -114,6 +115,9 @@ func (s *session) cmdXclient(args []smtp.Token) bool {
 	s.notice(true)
 	s.reset()
 	if !gotHelo {
+		if s.heloGiven {
+			s.abortMilters()
+		}
 		s.helo, s.heloGiven = "", false
 	}
 	if !gotProto {
@@ -124,7 +128,6 @@ func (s *session) cmdXclient(args []smtp.Token) bool {
 	}
 	s.authorize()
 	s.loadDiscard()
-	s.where = whereConnect
 	s.greet()
 	return false // counted so, as by the original (spec §2.9)
 }
