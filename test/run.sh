@@ -15,6 +15,14 @@ fi
 [ -d build/sasl ] || sh test/sasl/fetch.sh build/sasl || echo "SKIP: the differential tests of SASL: Debian's sasl2-bin cannot be had here"
 [ "$(id -u)" = 0 ] || echo "SKIP: tests that need root (namespaces, other users, port 25): run 'sudo make test' for them"
 
+echo "== the programs of the handbook"
+if sh test/handbook/fetch.sh build/components; then
+	echo "unpacked in build/components"
+else
+	echo "SKIP: the handbook: its components cannot be had here"
+	[ -n "${CI:-}" ] && exit 1
+fi
+
 echo "== our suite at Debian's paths"
 make --no-print-directory build/ours || exit 1
 

@@ -1,5 +1,5 @@
-// Package world makes small private machines for tests: a mount, network and
-// process namespace in which a mail system is installed at Debian's paths,
+// Package world makes small private machines for tests: a mount, network, host
+// name and process namespace in which a mail system is installed at Debian's paths,
 // with users, /etc/postfix, a spool, a syslog and port 25, beside any number
 // of other such machines and without touching the real one.
 //
@@ -53,6 +53,11 @@ type Options struct {
 	// Swap names programs to take from the other suite: a daemon ("smtpd"),
 	// or a path ("/usr/sbin/postqueue").
 	Swap []string
+	// Layers are directories with usr, etc and var of their own that the
+	// machine sees below the suite and above the real machine's.
+	Layers []string
+	// Memory keeps the machine's files in memory: faster, and gone with it.
+	Memory bool
 	// Main are main.cf settings beyond the stock file, applied in order.
 	Main []string
 	// Dir is a directory to keep the machine's files in; made and removed
@@ -162,6 +167,8 @@ set -e
 D=$1; shift
 mount --make-rprivate /
 mount -t proc proc /proc
+echo mail.example.com >/proc/sys/kernel/hostname
+[ -z "$MEMORY" ] || mount -t tmpfs -o mode=755 world "$D"
 for d in usr etc var; do
 	mkdir -p "$D/$d.upper" "$D/$d.work"
 	lower=/$d
@@ -189,17 +196,20 @@ while read -r _; do :; done
 func (w *World) start(debian, suite string) error {
 	// Debian's tree lies below ours only for its configuration files: with
 	// our suite its programs must not show through.
-	trees := []string{debian}
+	trees := append(slices.Clone(w.Options.Layers), debian)
 	if w.Options.Suite == Ours {
 		conf, err := debianConfig(debian)
 		if err != nil {
 			return err
 		}
-		trees = []string{conf, suite}
+		trees = append(slices.Clone(w.Options.Layers), conf, suite)
 	}
 	w.init = exec.Command("/bin/bash", append([]string{"-c", boot, "world", w.Dir}, trees...)...)
-	w.init.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWPID, Setsid: true}
+	w.init.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWPID | syscall.CLONE_NEWUTS, Setsid: true}
 	w.init.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C", "BUILD=" + filepath.Dir(debian)}
+	if w.Options.Memory {
+		w.init.Env = append(w.init.Env, "MEMORY=yes")
+	}
 	var errs bytes.Buffer
 	w.init.Stderr = &errs
 	var err error
@@ -363,7 +373,7 @@ type Result struct {
 
 // Command prepares a command in the machine, as root.
 func (w *World) Command(argv ...string) *exec.Cmd {
-	enter := []string{"-t", fmt.Sprint(w.init.Process.Pid), "-m", "-n", "-p", "--wdns=/", "--"}
+	enter := []string{"-t", fmt.Sprint(w.init.Process.Pid), "-m", "-n", "-p", "-u", "--wdns=/", "--"}
 	cmd := exec.Command("nsenter", append(enter, argv...)...)
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C", "TZ=UTC", "HOME=/root", "LOGNAME=root", "USER=root"}
 	return cmd
