@@ -142,7 +142,7 @@ func reversed(a netip.Addr) string {
 const (
 	listCacheSize  = 100 // queries
 	listCacheLife  = 5 * time.Minute
-	listErrorLife  = 30 * time.Second
+	listShortLife  = 30 * time.Second // of errors, and of answers whose own life is shorter
 	listLookupTime = 100 * time.Second // for all of one query
 )
 
@@ -191,10 +191,10 @@ func (c *listCache) ask(ctx context.Context, r dns.Resolver, query string) (a *l
 		c.order = append(c.order, query)
 		// The lookup is nobody's in particular: who began it may hang up.
 		lookupCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), listLookupTime)
-		go func() {
+		go func(a *listAnswer) {
 			defer cancel()
 			a.lookup(lookupCtx, r, query)
-		}()
+		}(a)
 	}
 	c.mu.Unlock()
 	select {
@@ -230,7 +230,7 @@ func (a *listAnswer) lookup(ctx context.Context, r dns.Resolver, query string) {
 	defer close(a.done)
 	life := listCacheLife
 	ttl := func(seconds uint32) { life = min(life, time.Duration(seconds)*time.Second) }
-	defer func() { a.expires = time.Now().Add(life) }()
+	defer func() { a.expires = time.Now().Add(max(life, listShortLife)) }()
 	ans, err := r.Lookup(ctx, query, dns.A)
 	a.warnings = ans.Warnings
 	var e *dns.Error
@@ -243,7 +243,7 @@ func (a *listAnswer) lookup(ctx context.Context, r dns.Resolver, query string) {
 		}
 		return
 	default:
-		a.err, life = err, listErrorLife
+		a.err, life = err, listShortLife
 		return
 	}
 	for _, rr := range ans.Records {
