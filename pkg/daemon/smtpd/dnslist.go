@@ -142,7 +142,7 @@ func reversed(a netip.Addr) string {
 const (
 	listCacheSize  = 100 // queries
 	listCacheLife  = 5 * time.Minute
-	listShortLife  = 30 * time.Second // of errors, and of answers whose own life is shorter
+	listShortLife  = 30 * time.Second  // of errors, and of answers whose own life is shorter
 	listLookupTime = 100 * time.Second // for all of one query
 )
 
