@@ -372,7 +372,7 @@ func (srv *Server) loadRewriteClients() {
 	srv.rewriteClients = nil
 	names := map[string]func(evaluation) verdict{
 		"permit_inet_interfaces": permitInterfaces, "permit_mynetworks": permitMyNetworks, "permit_sasl_authenticated": permitAuthenticated,
-		"permit_tls_clientcerts": permitKnownCert, "permit_tls_all_clientcerts": permitAnyCert,
+		"permit_tls_clientcerts": rewriteForCert(false), "permit_tls_all_clientcerts": rewriteForCert(true),
 	}
 	words := table.SplitList(srv.conf.String("local_header_rewrite_clients"))
 	for i := 0; i < len(words); i++ {

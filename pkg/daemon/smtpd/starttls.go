@@ -222,9 +222,15 @@ func (s *session) logTLS(h *handshake, st *tls.ConnectionState) {
 	set, t, peer := &s.srv.set.tls, s.tls, strings.ToLower(s.peer.namaddr)
 	trust := mailtls.Anonymous
 	verdict := h.engine.verifier.Verify(st.PeerCertificates, s.srv.now())
+	if set.log.Has(mailtls.LogVerbose) && !t.resumed {
+		for _, line := range verdict.Trace() {
+			s.log.Info("%s: %s", peer, line)
+		}
+	}
 	if set.log.Has(mailtls.LogCache) {
 		switch {
 		case t.resumed:
+			s.log.Info("%s: Decrypting session ticket, key expiration: %d", peer, h.expires.Unix())
 			s.log.Info("%s: Reusing old session (RFC 5077 session ticket)", peer)
 		case !h.expires.IsZero():
 			s.log.Info("%s: Issuing session ticket, key expiration: %d", peer, h.expires.Unix())

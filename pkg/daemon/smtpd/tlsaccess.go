@@ -16,34 +16,73 @@ func (e evaluation) warnDigest() {
 	}
 }
 
+// hasTrustedCert reports whether the client's certificate leads to one of our
+// CAs.
+func (s *session) hasTrustedCert() bool { return s.tls != nil && s.tls.cert != nil && s.tls.trusted }
+
+// knownCert looks for the fingerprints of the client's certificate and public
+// key in relay_clientcerts.
+func (s *session) knownCert() (bool, error) {
+	if s.tls == nil || s.tls.cert == nil {
+		return false, nil
+	}
+	for _, key := range []string{s.tls.fingerprint, s.tls.keyFingerprint} {
+		_, found, err := s.srv.maps.clientCerts.Find(s.ctx, key)
+		if err != nil {
+			s.log.Warn("relay_clientcerts: lookup error for fingerprint '%s', pkey fingerprint %s", s.tls.fingerprint, s.tls.keyFingerprint)
+		}
+		if err != nil || found {
+			return found, err
+		}
+	}
+	return false, nil
+}
+
 // permitAnyCert permits clients whose certificate leads to one of our CAs, or
-// is listed.
+// is listed in relay_clientcerts.
 func permitAnyCert(e evaluation) verdict {
-	if e.tls != nil && e.tls.cert != nil && e.tls.trusted {
+	if e.hasTrustedCert() {
 		return accept
 	}
 	return permitKnownCert(e)
 }
 
-// permitKnownCert permits clients by the fingerprint of their certificate or
-// public key in relay_clientcerts.
+// permitKnownCert permits clients that relay_clientcerts lists.
 func permitKnownCert(e evaluation) verdict {
 	if e.tls == nil || e.tls.cert == nil {
+		if !e.srv.set.tls.asks() {
+			e.log.Warn("%s is requested, but \"smtpd_tls_ask_ccert = no\"", e.element.name)
+		}
 		return dunno
 	}
 	e.warnDigest()
-	m := e.srv.maps.clientCerts
-	for _, key := range []string{e.tls.fingerprint, e.tls.keyFingerprint} {
-		_, found, err := m.Find(e.ctx, key)
+	found, err := e.knownCert()
+	switch {
+	case err != nil:
+		return e.reject(classData, 451, "4.3.0", "<%s>: Temporary lookup failure", e.subject)
+	case found:
+		return accept
+	}
+	return dunno
+}
+
+// rewriteForCert is permit_tls_clientcerts, with trusted also
+// permit_tls_all_clientcerts, in local_header_rewrite_clients.
+func rewriteForCert(trusted bool) func(evaluation) verdict {
+	return func(e evaluation) verdict {
+		if trusted && e.hasTrustedCert() {
+			return accept
+		}
+		found, err := e.knownCert()
 		switch {
 		case err != nil:
-			e.log.Warn("relay_clientcerts: lookup error for fingerprint '%s', pkey fingerprint %s", e.tls.fingerprint, e.tls.keyFingerprint)
-			return e.reject(classData, 451, "4.3.0", "<%s>: Temporary lookup failure", e.subject)
+			e.checks.reply = "451 4.3.0 Temporary lookup error"
+			return reject
 		case found:
 			return accept
 		}
+		return dunno
 	}
-	return dunno
 }
 
 // checkCertAccess is check_ccert_access with the default search order.
@@ -59,9 +98,9 @@ func (e evaluation) certAccess(order ...string) verdict {
 		}
 		return dunno
 	}
-	e.warnDigest()
 	keys := map[string]string{"cert_fingerprint": e.tls.fingerprint, "pubkey_fingerprint": e.tls.keyFingerprint}
 	for _, what := range order {
+		e.warnDigest()
 		l := e.lookup(e.tls.subject, "Client certificate")
 		l.datum = keys[what]
 		if v, found := l.try(keys[what], false); found && v != dunno {

@@ -92,6 +92,9 @@ func (srv *Server) newEngine() (*tlsEngine, error) {
 	if e.certs, err = t.files.Load(srv.log.Warn); err != nil {
 		return nil, err
 	}
+	for i, c := range e.certs {
+		e.certs[i] = roots.WithIssuers(c)
+	}
 	exclusions := t.exclusions
 	if t.asks() { // anonymous ciphers have no certificates
 		exclusions = append(exclusions[:len(exclusions):len(exclusions)], "aNULL")
@@ -169,7 +172,7 @@ func (h *handshake) choose(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg.Certificates = h.recorder.WrapAll(certs)
+	cfg.Certificates = h.recorder.WrapAll(mailtls.Prefer(certs, hello.SignatureSchemes, version))
 	if e.tickets != nil {
 		keys, until := e.tickets.current()
 		cfg.SetSessionTicketKeys(keys)
@@ -202,6 +205,9 @@ func (h *handshake) chain(name string) ([]tls.Certificate, error) {
 				return nil, errors.New("no usable certificate chain for the server name")
 			}
 			h.matched = name
+			for i, c := range certs {
+				certs[i] = h.engine.verifier.Roots.WithIssuers(c)
+			}
 			return certs, nil
 		}
 		i := strings.IndexByte(key[1:], '.')

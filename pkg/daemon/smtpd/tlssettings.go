@@ -65,7 +65,8 @@ func (s *settings) loadTLS(c *conf.Config) error {
 			t.curves = c.String(p.name)
 		}
 	}
-	return t.checkCertificates(c)
+	t.checkCertificates(c)
+	return nil
 }
 
 // loadLevel finds out whether TLS is used and enforced.
@@ -97,19 +98,19 @@ func (t *tlsSettings) warn(format string, a ...any) {
 }
 
 // checkCertificates checks what is wanted of clients against what we have.
-func (t *tlsSettings) checkCertificates(c *conf.Config) (err error) {
+func (t *tlsSettings) checkCertificates(c *conf.Config) {
 	if !t.use {
 		t.askCert, t.reqCert = false, false
-		return nil
+		return
 	}
+	var err error
 	if t.log, err = mailtls.ParseLogLevel("smtpd_tls_loglevel", c.String("smtpd_tls_loglevel")); err != nil {
-		return err
+		t.warn("%v", err)
 	}
 	if t.reqCert && !t.enforce {
 		t.warn("Can't require client certs unless TLS is required")
 		t.reqCert = false
 	}
-	return nil
 }
 
 // hasCertificate reports whether the configuration names a certificate;

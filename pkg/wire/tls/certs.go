@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -360,7 +361,11 @@ func LoadRoots(caFile, caPath string, system bool) (*Roots, error) {
 	if caFile != "" {
 		certs, err := readCertificates(caFile)
 		if err != nil || len(certs) == 0 {
-			return nil, fmt.Errorf("cannot load Certification Authority data, CAfile=\"%s\", CApath=\"%s\"", caFile, caPath)
+			where := fmt.Sprintf("CAfile=\"%s\"", caFile)
+			if caPath != "" {
+				where += fmt.Sprintf(", CApath=\"%s\"", caPath)
+			}
+			return nil, fmt.Errorf("cannot load Certification Authority data, %s", where)
 		}
 		for _, c := range certs {
 			r.add(c)
@@ -413,4 +418,40 @@ func (r *Roots) Names() *x509.CertPool {
 		pool.AddCert(c)
 	}
 	return pool
+}
+
+// Prefer sorts certificates as a client that announced these signature schemes
+// would like them, best first: crypto/tls takes the first that will do. The
+// slice is a new one.
+func Prefer(certs []tls.Certificate, schemes []tls.SignatureScheme, version uint16) []tls.Certificate {
+	rank := func(c tls.Certificate) int {
+		key, ok := c.PrivateKey.(crypto.Signer)
+		if !ok {
+			return len(schemes)
+		}
+		for i, scheme := range schemes {
+			if signsWith(key.Public(), scheme, version) {
+				return i
+			}
+		}
+		return len(schemes)
+	}
+	out := slices.Clone(certs)
+	slices.SortStableFunc(out, func(a, b tls.Certificate) int { return rank(a) - rank(b) })
+	return out
+}
+
+// signsWith reports whether a key can make signatures of a scheme.
+func signsWith(key crypto.PublicKey, scheme tls.SignatureScheme, version uint16) bool {
+	switch key := key.(type) {
+	case *rsa.PublicKey:
+		return scheme == tls.PSSWithSHA256 || scheme == tls.PSSWithSHA384 || scheme == tls.PSSWithSHA512 ||
+			version < tls.VersionTLS13 && (scheme == tls.PKCS1WithSHA256 || scheme == tls.PKCS1WithSHA384 || scheme == tls.PKCS1WithSHA512)
+	case *ecdsa.PublicKey:
+		want := map[string]tls.SignatureScheme{"P-256": tls.ECDSAWithP256AndSHA256, "P-384": tls.ECDSAWithP384AndSHA384, "P-521": tls.ECDSAWithP521AndSHA512}
+		return want[key.Curve.Params().Name] == scheme
+	case ed25519.PublicKey:
+		return scheme == tls.Ed25519
+	}
+	return false
 }

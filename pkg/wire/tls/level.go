@@ -64,7 +64,7 @@ type LogMask uint
 
 const (
 	LogSummary   LogMask = 1 << iota // one line a handshake
-	LogUntrusted                     // why a peer is not trusted
+	LogUntrusted                     // why a peer is not trusted; no number includes it
 	LogPeerCert                      // the names and digests of the peer's certificate
 	LogCertMatch                     // which name or digest matched
 	LogVerbose
@@ -77,7 +77,7 @@ const (
 
 const (
 	logRoutine   = LogSummary
-	logDebug     = LogSummary | LogUntrusted | LogPeerCert | LogCertMatch | LogVerbose | LogCache | LogDANE
+	logDebug     = LogSummary | LogPeerCert | LogCertMatch | LogVerbose | LogCache | LogDANE
 	logExpert    = logDebug | LogDebug | LogHandshakePacket
 	logDeveloper = logExpert | LogSessionPacket
 )
@@ -93,21 +93,31 @@ var logWords = []struct {
 	{"ssl-handshake-packet-dump", LogHandshakePacket}, {"ssl-session-packet-dump", LogSessionPacket},
 }
 
-// ParseLogLevel reads a *_tls_loglevel: numbers 0 to 4 and words, separated by
-// white space or comma. param is the parameter's name, for the error.
-func ParseLogLevel(param, text string) (LogMask, error) {
-	var mask LogMask
-next:
+// ParseLogLevel reads a *_tls_loglevel: numbers and words, separated by white
+// space or comma; numbers above 4 mean 4. param is the parameter's name, for
+// the error, which names the first word that means nothing; it is no more than
+// a warning, and nothing is logged then.
+func ParseLogLevel(param, text string) (mask LogMask, err error) {
 	for _, word := range strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune(", \t\r\n", r) }) {
-		for _, w := range logWords {
-			if strings.EqualFold(w.name, word) {
-				mask |= w.mask
-				continue next
-			}
+		bits, known := logWord(word)
+		if !known {
+			return 0, fmt.Errorf("unknown %s value \"%s\" in \"%s\"", param, word, text)
 		}
-		return 0, fmt.Errorf("unknown %s value \"%s\" in \"%s\"", param, word, text)
+		mask |= bits
 	}
 	return mask, nil
+}
+
+func logWord(word string) (LogMask, bool) {
+	for _, w := range logWords {
+		if strings.EqualFold(w.name, word) {
+			return w.mask, true
+		}
+	}
+	if strings.Trim(word, "0123456789") == "" {
+		return logDeveloper, true
+	}
+	return 0, false
 }
 
 // Has reports whether one of the bits is set.

@@ -11,7 +11,10 @@ import (
 // Recorder learns how our side signed a handshake, which crypto/tls does not
 // tell: it puts itself between the handshake and the private key. One Recorder
 // belongs to one connection; it is used by one goroutine at a time.
-type Recorder struct{ last Signature }
+type Recorder struct {
+	last  Signature
+	first Signature // what the first key signs with, without a digest
+}
 
 // Signature is the signature of the handshake, or none.
 func (r *Recorder) Signature() Signature { return r.last }
@@ -21,6 +24,9 @@ func (r *Recorder) Wrap(c tls.Certificate) tls.Certificate {
 	key, ok := c.PrivateKey.(crypto.Signer)
 	if !ok {
 		return c
+	}
+	if r.first.Name == "" {
+		r.first = describeSignature(key.Public(), crypto.SHA256, true).withoutDigest()
 	}
 	c.PrivateKey = recordingSigner{key, r}
 	if d, ok := key.(crypto.Decrypter); ok { // RSA key exchange of TLS 1.2

@@ -19,7 +19,7 @@ type Summary struct {
 
 	// The rest is for TLS 1.3 only, as older suites have it in their name.
 	Exchange      string // "X25519", "ECDHE", "X25519MLKEM768"
-	ExchangeCurve string // "P-256"
+	ExchangeCurve string // "prime256v1"
 	Server        Signature
 	Client        Signature // empty: no certificate was used
 }
@@ -28,7 +28,7 @@ type Summary struct {
 // none, or not known.
 type Signature struct {
 	Name   string // "RSA-PSS", "ECDSA", "ED25519"
-	Curve  string // of an elliptic key: "P-256"
+	Curve  string // of an elliptic key: "prime256v1"
 	Bits   int    // of an RSA key
 	Digest string // "SHA256"; "" for ED25519
 }
@@ -134,7 +134,8 @@ const (
 // peer's is derived: RSA keys sign with RSA-PSS and SHA-256, the first scheme
 // that crypto/tls offers and the first choice of OpenSSL; an elliptic key
 // signs, in TLS 1.3, with the digest that belongs to its curve. When a session
-// was resumed nothing is signed, and only key exchange and cipher are told.
+// was resumed nothing is signed; what is told then are the algorithms of the
+// peer's certificate and, by a server, of its first one, without digests.
 func Describe(state *tls.ConnectionState, side Side, own *Recorder) Summary {
 	s := Summary{Protocol: VersionName(state.Version)}
 	s.Cipher, s.UseBits, s.AlgBits = suiteInfo(state.CipherSuite)
@@ -142,9 +143,6 @@ func Describe(state *tls.ConnectionState, side Side, own *Recorder) Summary {
 		return s
 	}
 	s.Exchange, s.ExchangeCurve = exchangeName(state.CurveID)
-	if state.DidResume {
-		return s
-	}
 	mine, theirs := &s.Server, &s.Client
 	if side == ClientSide {
 		mine, theirs = theirs, mine
@@ -155,11 +153,17 @@ func Describe(state *tls.ConnectionState, side Side, own *Recorder) Summary {
 	if len(state.PeerCertificates) > 0 {
 		*theirs = keySignature(state.PeerCertificates[0])
 	}
+	if state.DidResume {
+		*mine, *theirs = Signature{}, theirs.withoutDigest()
+		if own != nil && side == ServerSide {
+			*mine = own.first
+		}
+	}
 	return s
 }
 
-// curveNames are the NIST curves as OpenSSL 3 shows them.
-var curveNames = map[tls.CurveID]string{tls.CurveP256: "P-256", tls.CurveP384: "P-384", tls.CurveP521: "P-521"}
+// curveNames are the NIST curves as OpenSSL calls them.
+var curveNames = map[tls.CurveID]string{tls.CurveP256: "prime256v1", tls.CurveP384: "secp384r1", tls.CurveP521: "secp521r1"}
 
 func exchangeName(id tls.CurveID) (name, curve string) {
 	if curve, ok := curveNames[id]; ok {
@@ -178,12 +182,19 @@ var ecCurves = map[string]struct{ name, digest string }{
 	"P-384": {"secp384r1", "SHA384"}, "P-521": {"secp521r1", "SHA512"},
 }
 
-func keySignature(leaf *x509.Certificate) Signature {
-	return describeSignature(leaf.PublicKey, crypto.SHA256, leaf.PublicKeyAlgorithm == x509.RSA)
+// keySignature is what the key of a certificate most probably signs with in
+// TLS 1.3.
+func keySignature(c *x509.Certificate) Signature {
+	return describeSignature(c.PublicKey, crypto.SHA256, true)
 }
 
-// describeSignature names a signature made with a key; the digest of an
-// elliptic key follows from its curve if hash is 0.
+func (g Signature) withoutDigest() Signature {
+	g.Digest = ""
+	return g
+}
+
+// describeSignature names a signature made with a key. The digest of an
+// elliptic key follows from its curve.
 func describeSignature(key crypto.PublicKey, hash crypto.Hash, pss bool) Signature {
 	digest := strings.ReplaceAll(hash.String(), "-", "")
 	switch key := key.(type) {
