@@ -18,78 +18,100 @@ import (
 type addrPattern *[4][256]bool
 
 // parseAddrPattern reads four fields separated by dots, each an octet or
-// "[a;b;c..d]".
+// "[a;b;c..d]". The texts of its errors are Debian's.
 func parseAddrPattern(text string) (addrPattern, error) {
+	if text == "" {
+		return nil, errors.New("empty address pattern")
+	}
 	var p [4][256]bool
-	rest := text
+	s := patternScanner{text: text}
 	for i := range p {
-		var err error
-		if rest, err = parseField(rest, &p[i]); err != nil {
+		if i > 0 && s.next() != "." {
+			return nil, s.wrong(`need "."`)
+		}
+		if err := s.field(&p[i]); err != nil {
 			return nil, err
 		}
-		if i < 3 {
-			if !strings.HasPrefix(rest, ".") {
-				return nil, fmt.Errorf("need four fields in address pattern")
-			}
-			rest = rest[1:]
-		}
 	}
-	if rest != "" {
-		return nil, fmt.Errorf("garbage at end of address pattern")
+	if s.next() != "" {
+		return nil, s.wrong("garbage after pattern")
 	}
 	return &p, nil
 }
 
-// parseField reads one field and returns what follows it.
-func parseField(text string, set *[256]bool) (rest string, err error) {
-	if !strings.HasPrefix(text, "[") {
-		n, rest, err := parseOctet(text)
-		if err == nil {
-			set[n] = true
+// patternScanner splits a pattern into numbers, ".." and single characters.
+type patternScanner struct {
+	text       string
+	start, end int // of the token that next returned last
+}
+
+func (s *patternScanner) next() string {
+	s.start = s.end
+	switch rest := s.text[s.start:]; {
+	case rest == "":
+	case isDigit(rest[0]):
+		for s.end < len(s.text) && isDigit(s.text[s.end]) {
+			s.end++
 		}
-		return rest, err
+	case strings.HasPrefix(rest, ".."):
+		s.end += 2
+	default:
+		s.end++
 	}
-	text = text[1:]
-	for {
-		low, rest, err := parseOctet(text)
-		if err != nil {
-			return "", err
+	return s.text[s.start:s.end]
+}
+
+func isDigit(ch byte) bool { return ch >= '0' && ch <= '9' }
+
+// wrong is an error about the last token, which is shown between > and <.
+func (s *patternScanner) wrong(what string) error {
+	end := s.end
+	if !isDigit((s.text + " ")[s.start]) {
+		end = min(s.start+1, len(s.text))
+	}
+	return fmt.Errorf(`%s at "%s>%s<%s"`, what, s.text[:s.start], s.text[s.start:end], s.text[end:])
+}
+
+// octet reads a token as a number below 256.
+func octet(token string) (n int, ok bool) {
+	n, err := strconv.Atoi(token)
+	return n, err == nil && n >= 0 && n <= 255 && isDigit(token[0])
+}
+
+// field reads one field.
+func (s *patternScanner) field(set *[256]bool) error {
+	token := s.next()
+	if token != "[" {
+		n, ok := octet(token)
+		if !ok {
+			return s.wrong(`need decimal number 0..255 or "["`)
 		}
-		high := low
-		if strings.HasPrefix(rest, "..") {
-			if high, rest, err = parseOctet(rest[2:]); err != nil {
-				return "", err
+		set[n] = true
+		return nil
+	}
+	for {
+		low, ok := octet(s.next())
+		if !ok {
+			return s.wrong("need decimal number 0..255")
+		}
+		high, token := low, s.next()
+		if token == ".." {
+			if high, ok = octet(s.next()); !ok || high < low {
+				return s.wrong("numeric range error")
 			}
-			if high < low {
-				return "", fmt.Errorf("bad range %d..%d in address pattern", low, high)
-			}
+			token = s.next()
 		}
 		for n := low; n <= high; n++ {
 			set[n] = true
 		}
-		switch {
-		case strings.HasPrefix(rest, "]"):
-			return rest[1:], nil
-		case !strings.HasPrefix(rest, ";"):
-			return "", fmt.Errorf("need \";\" or \"]\" in address pattern")
+		switch token {
+		case "]":
+			return nil
+		case ";":
+		default:
+			return s.wrong(`need ";" or "]"`)
 		}
-		text = rest[1:]
 	}
-}
-
-func parseOctet(text string) (n int, rest string, err error) {
-	digits := 0
-	for digits < len(text) && text[digits] >= '0' && text[digits] <= '9' {
-		digits++
-	}
-	if digits == 0 {
-		return 0, "", fmt.Errorf("need a number in address pattern")
-	}
-	n, err = strconv.Atoi(text[:digits])
-	if err != nil || n > 255 {
-		return 0, "", fmt.Errorf("number out of range in address pattern")
-	}
-	return n, text[digits:], nil
 }
 
 func matchesPattern(p addrPattern, a netip.Addr) bool {
@@ -120,7 +142,7 @@ func reversed(a netip.Addr) string {
 const (
 	listCacheSize  = 100 // queries
 	listCacheLife  = 5 * time.Minute
-	listErrorLife  = 30 * time.Second
+	listShortLife  = 30 * time.Second  // of errors, and of answers whose own life is shorter
 	listLookupTime = 100 * time.Second // for all of one query
 )
 
@@ -169,10 +191,10 @@ func (c *listCache) ask(ctx context.Context, r dns.Resolver, query string) (a *l
 		c.order = append(c.order, query)
 		// The lookup is nobody's in particular: who began it may hang up.
 		lookupCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), listLookupTime)
-		go func() {
+		go func(a *listAnswer) {
 			defer cancel()
 			a.lookup(lookupCtx, r, query)
-		}()
+		}(a)
 	}
 	c.mu.Unlock()
 	select {
@@ -208,7 +230,7 @@ func (a *listAnswer) lookup(ctx context.Context, r dns.Resolver, query string) {
 	defer close(a.done)
 	life := listCacheLife
 	ttl := func(seconds uint32) { life = min(life, time.Duration(seconds)*time.Second) }
-	defer func() { a.expires = time.Now().Add(life) }()
+	defer func() { a.expires = time.Now().Add(max(life, listShortLife)) }()
 	ans, err := r.Lookup(ctx, query, dns.A)
 	a.warnings = ans.Warnings
 	var e *dns.Error
@@ -221,7 +243,7 @@ func (a *listAnswer) lookup(ctx context.Context, r dns.Resolver, query string) {
 		}
 		return
 	default:
-		a.err, life = err, listErrorLife
+		a.err, life = err, listShortLife
 		return
 	}
 	for _, rr := range ans.Records {

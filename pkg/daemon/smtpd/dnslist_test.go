@@ -46,6 +46,28 @@ func TestAddrPattern(t *testing.T) {
 	}
 }
 
+// What Debian's smtpd says about patterns before it ends.
+func TestAddrPatternErrors(t *testing.T) {
+	for pattern, want := range map[string]string{
+		"127.0.0":        `need "." at "127.0.0><"`,
+		"127.0.0.[":      `need decimal number 0..255 at "127.0.0.[><"`,
+		"127.0.0.256":    `need decimal number 0..255 or "[" at "127.0.0.>256<"`,
+		"127.0.0.[5..1]": `numeric range error at "127.0.0.[5..>1<]"`,
+		"127.0.0.2x":     `garbage after pattern at "127.0.0.2>x<"`,
+		"127.0.0.[]":     `need decimal number 0..255 at "127.0.0.[>]<"`,
+		"127.0.0.[1":     `need ";" or "]" at "127.0.0.[1><"`,
+		"x":              `need decimal number 0..255 or "[" at ">x<"`,
+		"":               "empty address pattern",
+		"127.0.0.[1;]":   `need decimal number 0..255 at "127.0.0.[1;>]<"`,
+		"1.2.3.4.5":      `garbage after pattern at "1.2.3.4>.<5"`,
+		"127.0.0.[1..]":  `numeric range error at "127.0.0.[1..>]<"`,
+	} {
+		if _, err := parseAddrPattern(pattern); err == nil || err.Error() != want {
+			t.Errorf("%s: %v, want %s", pattern, err, want)
+		}
+	}
+}
+
 func FuzzAddrPattern(f *testing.F) {
 	for _, s := range []string{"127.0.0.2", "127.0.0.[2;4..6]", "[1..2].[3].4.5", "1.2.3.[", "..."} {
 		f.Add(s)
@@ -180,7 +202,7 @@ func TestSlowList(t *testing.T) {
 		all.Add(1)
 		go func() {
 			defer all.Done()
-			if d := session("slow.example"); d < slow {
+			if d := session("slow.example"); d < slow*9/10 {
 				t.Error("a slow list answered after", d)
 			}
 		}()

@@ -1,7 +1,6 @@
 package smtpd
 
 import (
-	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -27,7 +26,7 @@ func parseDNSList(arg string) (*dnsList, error) {
 	}
 	p, err := parseAddrPattern(pattern)
 	if err != nil {
-		return nil, fmt.Errorf("%w: \"%s\"", err, pattern)
+		return nil, err
 	}
 	l.pattern = p
 	return l, nil

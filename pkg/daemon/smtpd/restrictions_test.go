@@ -24,10 +24,10 @@ import (
 // restrictionBase is added to baseConfig for testdata/restrictions.txt.
 var restrictionBase = [][2]string{{"smtpd_authorized_xclient_hosts", "static:all"}}
 
-// readRestrictions reads the sessions of testdata/restrictions.txt.
-func readRestrictions(t testing.TB) []script {
+// readRestrictions reads sessions like those of testdata/restrictions.txt.
+func readRestrictions(t testing.TB, path string) []script {
 	t.Helper()
-	data, err := os.ReadFile("testdata/restrictions.txt")
+	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -413,7 +413,7 @@ func playWorld(t *testing.T, suite world.Suite, sessions []script) []string {
 	}
 	talks := make([]string, len(sessions))
 	var group sync.WaitGroup
-	limit := make(chan bool, 4)
+	limit := make(chan bool, 8)
 	for i, s := range sessions {
 		group.Add(1)
 		limit <- true
@@ -461,7 +461,7 @@ func restrictionGolden(name string) string {
 // SMTPD_RECORD=restrictions it writes down what Debian's does, which
 // TestRestrictions compares our smtpd to everywhere.
 func TestRestrictionsWorld(t *testing.T) {
-	sessions := readRestrictions(t)
+	sessions := readRestrictions(t, "testdata/restrictions.txt")
 	for _, suite := range []world.Suite{world.Debian, world.Ours} {
 		t.Run(suite.String(), func(t *testing.T) {
 			t.Parallel()
@@ -490,7 +490,7 @@ func TestRestrictionsWorld(t *testing.T) {
 // process; replies, log lines and requests to policy servers must be those of
 // Debian's smtpd.
 func TestRestrictions(t *testing.T) {
-	for _, s := range readRestrictions(t) {
+	for _, s := range readRestrictions(t, "testdata/restrictions.txt") {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
 			want, err := os.ReadFile(restrictionGolden(s.name))

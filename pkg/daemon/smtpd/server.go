@@ -3,6 +3,7 @@ package smtpd
 import (
 	"context"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -360,7 +361,7 @@ func (s *session) limited(what func() rate) bool {
 
 // newInstance names a message or command for policy servers.
 func (s *session) newInstance(t time.Time) string {
-	return fmt.Sprintf("%x.%x.%x.%x", s.srv.instances.Add(1), t.Unix(), t.Nanosecond()/1000, s.policySequence)
+	return fmt.Sprintf("%x.%x.%x.%x", os.Getpid(), t.Unix(), t.Nanosecond()/1000, s.srv.instances.Add(1))
 }
 
 // localClient decides the rewriting context of headers (spec §2.5); text is

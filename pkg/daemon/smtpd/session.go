@@ -56,19 +56,18 @@ type session struct {
 	stats   [statCount]stat
 	history history
 
-	pipelining     bool // the client sent commands it should have waited with
-	bare           smtp.BareNewline
-	xclient        permission
-	xforward       permission
-	connections    int     // of the client, as anvil counts
-	counter        counter // the session's connection to anvil, if it is counted
-	discard        ehloKeywords
-	discardFailed  bool
-	sasl           saslState
-	tls            *tlsState
-	forward        *forwarded
-	declaredSize   int64 // a SIZE that was refused stays (spec §2.5)
-	policySequence int
+	pipelining    bool // the client sent commands it should have waited with
+	bare          smtp.BareNewline
+	xclient       permission
+	xforward      permission
+	connections   int     // of the client, as anvil counts
+	counter       counter // the session's connection to anvil, if it is counted
+	discard       ehloKeywords
+	discardFailed bool
+	sasl          saslState
+	tls           *tlsState
+	forward       *forwarded
+	declaredSize  int64 // a SIZE that was refused stays (spec §2.5)
 
 	checks   checkState
 	bdat     bdatState

@@ -50,7 +50,7 @@ func permitAnyCert(e evaluation) verdict {
 // permitKnownCert permits clients that relay_clientcerts lists.
 func permitKnownCert(e evaluation) verdict {
 	if e.tls == nil || e.tls.cert == nil {
-		if !e.srv.set.tls.asks() {
+		if e.tls != nil && !e.srv.set.tls.asks() {
 			e.log.Warn("%s is requested, but \"smtpd_tls_ask_ccert = no\"", e.element.name)
 		}
 		return dunno

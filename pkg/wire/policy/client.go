@@ -37,20 +37,13 @@ type Client struct {
 func New(cfg Config) (*Client, error) {
 	c := &Client{cfg: cfg}
 	kind, rest, found := strings.Cut(cfg.Server, ":")
-	switch {
-	case found && kind == "inet":
-		c.network, c.address = "tcp", rest
-	case found && (kind == "unix" || kind == "local"):
-		c.network, c.address = "unix", rest
-	case strings.HasPrefix(cfg.Server, "/"):
-		c.network, c.address = "unix", cfg.Server
-	case found:
-		c.network, c.address = "tcp", cfg.Server
-	default:
-		c.network, c.address = "unix", cfg.Server
+	if !found {
+		return nil, fmt.Errorf("need service transport:endpoint instead of \"%s\"", cfg.Server)
 	}
-	if c.address == "" {
-		return nil, fmt.Errorf("empty policy service: \"%s\"", cfg.Server)
+	networks := map[string]string{"inet": "tcp", "unix": "unix", "local": "unix"}
+	c.network, c.address = networks[kind], rest
+	if c.network == "" {
+		return nil, fmt.Errorf("invalid transport name: %s in service: %s", kind, cfg.Server)
 	}
 	if cfg.TryLimit < 1 {
 		c.cfg.TryLimit = 1
@@ -180,37 +173,51 @@ func (c *Client) dial(ctx context.Context) (net.Conn, error) {
 		}
 		return d.DialContext(ctx, "unix", path)
 	}
-	host, port, err := splitHostPort(c.address)
+	addrs, port, err := c.resolve(ctx)
 	if err != nil {
-		return nil, err
-	}
-	if _, err := netip.ParseAddr(host); err == nil || host == "" || c.cfg.Lookup == nil {
-		return d.DialContext(ctx, "tcp", net.JoinHostPort(host, port))
-	}
-	addrs, err := c.cfg.Lookup(ctx, host)
-	if err != nil {
-		return nil, err
+		if ctx.Err() == nil {
+			c.warn("host or service %s not found: %v", c.address, err)
+		}
+		return nil, syscall.EADDRNOTAVAIL // as the original has it
 	}
 	var nc net.Conn
 	for _, a := range addrs {
-		if nc, err = d.DialContext(ctx, "tcp", net.JoinHostPort(a.String(), port)); err == nil {
+		if nc, err = d.DialContext(ctx, "tcp", netip.AddrPortFrom(a, port).String()); err == nil {
 			return nc, nil
 		}
 	}
 	return nil, err
 }
 
-// splitHostPort takes "host:port", "[address]:port" and "port" apart.
-func splitHostPort(text string) (host, port string, err error) {
-	i := strings.LastIndexByte(text, ':')
-	host, port = strings.Trim(text[:max(i, 0)], "[]"), text[i+1:]
-	if port == "" {
-		return "", "", fmt.Errorf("missing port in \"%s\"", text)
+// resolve finds the addresses and the port of a TCP server; there is at least
+// one address.
+func (c *Client) resolve(ctx context.Context) (addrs []netip.Addr, port uint16, err error) {
+	host, service := splitHostPort(c.address)
+	n, err := net.DefaultResolver.LookupPort(ctx, "tcp", service)
+	if err != nil || service == "" {
+		return nil, 0, errors.New("Servname not supported for ai_socktype")
 	}
-	if host == "" {
+	if a, err := netip.ParseAddr(host); err == nil {
+		return []netip.Addr{a}, uint16(n), nil
+	}
+	if c.cfg.Lookup != nil {
+		addrs, err = c.cfg.Lookup(ctx, host)
+	} else {
+		addrs, err = net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	}
+	if err == nil && len(addrs) == 0 {
+		err = errors.New("No address associated with hostname")
+	}
+	return addrs, uint16(n), err
+}
+
+// splitHostPort takes "host:port", "[address]:port" and "port" apart.
+func splitHostPort(text string) (host, port string) {
+	i := strings.LastIndexByte(text, ':')
+	if host = strings.Trim(text[:max(i, 0)], "[]"); host == "" {
 		host = "localhost"
 	}
-	return host, port, nil
+	return host, text[i+1:]
 }
 
 // exchange writes the request and reads the reply. Each of both may take as

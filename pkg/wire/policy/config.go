@@ -24,7 +24,7 @@ import (
 // Config says how a server is talked to. The parameters of main.cf are named
 // smtpd_policy_service_*.
 type Config struct {
-	Server string // as it was written: "inet:host:port", "unix:path", "host:port"
+	Server string // as it was written: "inet:host:port", "inet:port", "unix:path"
 	Dir    string // where relative socket names start; "" is the working directory
 
 	Timeout       time.Duration // of connecting, and of each read and write (timeout)
@@ -74,12 +74,13 @@ func Parse(text string, defaults Config) (Config, error) {
 	for _, word := range words[1:] {
 		if strings.HasPrefix(word, "{") {
 			if word, err = unbrace(word); err != nil {
-				return c, fmt.Errorf("policy service syntax error: %w", err)
+				return c, fmt.Errorf("malformed option: %w", err)
 			}
 		}
 		name, value, err := conf.SplitNameValue(word)
 		if err != nil {
-			return c, fmt.Errorf("policy service syntax error: %w", err)
+			reason, _, _ := strings.Cut(err.Error(), ": \"")
+			return c, fmt.Errorf("malformed option: %s: \"...%s...\"", reason, word)
 		}
 		if err := c.set(name, value); err != nil {
 			return c, err
@@ -90,57 +91,54 @@ func Parse(text string, defaults Config) (Config, error) {
 
 // set changes one setting by its short name.
 func (c *Config) set(name, value string) (err error) {
+	times := map[string]*time.Duration{"timeout": &c.Timeout, "max_idle": &c.MaxIdle, "max_ttl": &c.MaxTTL, "retry_delay": &c.RetryDelay}
+	if to, ok := times[name]; ok {
+		*to, err = seconds(name, value)
+		return err
+	}
 	switch name {
-	case "timeout":
-		c.Timeout, err = seconds(value)
-	case "max_idle":
-		c.MaxIdle, err = seconds(value)
-	case "max_ttl":
-		c.MaxTTL, err = seconds(value)
-	case "retry_delay":
-		c.RetryDelay, err = seconds(value)
 	case "request_limit":
-		c.RequestLimit, err = number(value, 0)
+		c.RequestLimit, err = number(name, value, 0)
 	case "try_limit":
-		c.TryLimit, err = number(value, 1)
+		c.TryLimit, err = number(name, value, 1)
 	case "default_action":
 		c.DefaultAction = value
 	case "policy_context":
 		c.Context = value
 	default:
-		return fmt.Errorf("unknown parameter name in check_policy_service: \"%s\"", name)
+		return fmt.Errorf("unknown option: \"%s = %s\"", name, value)
 	}
-	if err != nil {
-		return fmt.Errorf("bad parameter value: %s = %s: %w", name, value, err)
-	}
-	return nil
+	return err
 }
 
-func number(text string, low int) (int, error) {
+func number(name, text string, low int) (int, error) {
 	n, err := strconv.Atoi(text)
-	if err != nil {
-		return 0, fmt.Errorf("not a number")
-	}
-	if n < low {
-		return 0, fmt.Errorf("must be at least %d", low)
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("bad numerical configuration: %s = %s", name, text)
+	case n < low:
+		return 0, fmt.Errorf("invalid %s parameter value %d < %d", name, n, low)
 	}
 	return n, nil
 }
 
 // seconds reads a time with the unit s, m, h, d or w; none is seconds.
-func seconds(text string) (time.Duration, error) {
-	unit := time.Second
+func seconds(name, text string) (time.Duration, error) {
+	unit, digits := time.Second, text
 	units := map[byte]time.Duration{'s': time.Second, 'm': time.Minute, 'h': time.Hour, 'd': 24 * time.Hour, 'w': 7 * 24 * time.Hour}
 	if text != "" {
-		if u, ok := units[text[len(text)-1]]; ok {
-			unit, text = u, text[:len(text)-1]
+		if u, ok := units[text[len(text)-1]|' ']; ok {
+			unit, digits = u, text[:len(text)-1]
 		}
 	}
-	n, err := number(text, 1)
-	if err == nil && n > int(100*365*24*time.Hour/unit) {
-		err = fmt.Errorf("too large")
+	n, err := strconv.Atoi(digits)
+	switch {
+	case err != nil || n > int(100*365*24*time.Hour/unit):
+		return 0, fmt.Errorf("%s: bad time value or unit: %s", name, text)
+	case n < 1:
+		return 0, fmt.Errorf("invalid %s: %s (min 1)", name, text)
 	}
-	return time.Duration(n) * unit, err
+	return time.Duration(n) * unit, nil
 }
 
 // unbrace takes "{ text }" apart.

@@ -118,7 +118,7 @@ func TestUnixSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	serveWith(t, l, answer)
-	for _, server := range []string{"unix:p", "p", "unix:" + filepath.Join(dir, "p"), filepath.Join(dir, "p")} {
+	for _, server := range []string{"unix:p", "local:p", "unix:" + filepath.Join(dir, "p")} {
 		c, log := client(t, server, func(c *Config) { c.Dir = dir })
 		if _, err := c.Ask(t.Context(), question); err != nil {
 			t.Error(server, err, *log)
@@ -134,7 +134,7 @@ func TestRequestIsOneList(t *testing.T) {
 		sender, _ := list.Get("sender")
 		fmt.Fprintf(c, "action=%d %s\n\n", len(list), sender)
 	})
-	c, _ := client(t, l.Addr().String(), nil)
+	c, _ := client(t, "inet:"+l.Addr().String(), nil)
 	if action, err := c.Ask(t.Context(), question); err != nil || action != "2 two?lines" {
 		t.Error(action, err)
 	}
@@ -181,7 +181,7 @@ func TestRefused(t *testing.T) {
 		t.Error(got)
 	}
 	// A missing socket is only trouble when it stays away.
-	c, log = client(t, filepath.Join(t.TempDir(), "none"), nil)
+	c, log = client(t, "unix:"+filepath.Join(t.TempDir(), "none"), nil)
 	c.Ask(t.Context(), question)
 	if got := strings.Join(*log, "|"); strings.Count(got, "problem talking") != 1 || strings.Count(got, "connect to") != 2 {
 		t.Error(got)
@@ -309,14 +309,16 @@ func TestParse(t *testing.T) {
 		err           string
 	}{
 		{"inet:h:1", "inet:h:1", 100 * time.Second, 2, "451 x", "", ""},
-		{"{ inet:h:1, timeout=10s, try_limit = 3 }", "", 0, 0, "", "", "policy service syntax error: missing '=' after attribute name: \"try_limit\""},
+		{"{ inet:h:1, timeout=10s, try_limit = 3 }", "", 0, 0, "", "", `malformed option: missing '=' after attribute name: "...try_limit..."`},
 		{"{ inet:h:1, timeout=10m, { try_limit = 3 }, default_action=DUNNO {policy_context = a, b}}", "inet:h:1", 10 * time.Minute, 3, "DUNNO", "a, b", ""},
 		{"{unix:p}", "unix:p", 100 * time.Second, 2, "451 x", "", ""},
 		{"{ }", "", 0, 0, "", "", `empty policy service: "{ }"`},
 		{"{ x", "", 0, 0, "", "", `policy service syntax error: missing '}' in "{ x"`},
-		{"{ x, timeout=0 }", "", 0, 0, "", "", "bad parameter value: timeout = 0: must be at least 1"},
-		{"{ x, timeout=99999999999w }", "", 0, 0, "", "", "bad parameter value: timeout = 99999999999w: too large"},
-		{"{ x, colour=red }", "", 0, 0, "", "", `unknown parameter name in check_policy_service: "colour"`},
+		{"{ x, timeout=0 }", "", 0, 0, "", "", "invalid timeout: 0 (min 1)"},
+		{"{ x, timeout=99999999999w }", "", 0, 0, "", "", "timeout: bad time value or unit: 99999999999w"},
+		{"{ x, timeout=x }", "", 0, 0, "", "", "timeout: bad time value or unit: x"},
+		{"{ x, try_limit=0 }", "", 0, 0, "", "", "invalid try_limit parameter value 0 < 1"},
+		{"{ x, colour=red }", "", 0, 0, "", "", `unknown option: "colour = red"`},
 	} {
 		got, err := Parse(c.text, defaults)
 		if c.err != "" {
@@ -327,6 +329,18 @@ func TestParse(t *testing.T) {
 		}
 		if err != nil || got.Server != c.server || got.Timeout != c.timeout || got.TryLimit != c.tries || got.DefaultAction != c.action || got.Context != c.extra {
 			t.Errorf("%s: %+v %v", c.text, got, err)
+		}
+	}
+}
+
+func TestServerNames(t *testing.T) {
+	for server, want := range map[string]string{
+		"nonsense": `need service transport:endpoint instead of "nonsense"`,
+		"/nothing": `need service transport:endpoint instead of "/nothing"`,
+		"foo:bar":  "invalid transport name: foo in service: foo:bar",
+	} {
+		if _, err := New(Config{Server: server}); err == nil || err.Error() != want {
+			t.Error(server, err)
 		}
 	}
 }
