@@ -235,11 +235,28 @@ func (r *request) tlsConfig(s *session, recorder *mailtls.Recorder) (*tls.Config
 		return nil, errors.New("TLS server name is too long: " + p.sni[:64] + "...")
 	}
 	cfg := &tls.Config{InsecureSkipVerify: true, MinVersion: low, MaxVersion: high, CipherSuites: mailtls.Suites(list),
-		CurvePreferences: r.d.tls.curves, ServerName: p.sni, Certificates: recorder.WrapAll(e.certs)}
+		CurvePreferences: r.d.tls.curves, ServerName: p.sni}
+	cfg.GetClientCertificate = clientCertificate(recorder.WrapAll(e.certs))
 	if e.sessions != nil {
 		cfg.ClientSessionCache = e.sessions.of(r.d.service + "&" + r.dest.text + "&" + s.server.host + "&" + s.server.endpoint() + "&" + r.d.heloName + "&" + p.key())
 	}
 	return cfg, nil
+}
+
+// clientCertificate chooses the first certificate that a server can check,
+// whatever authorities it names: as with OpenSSL it is the server's business
+// what to make of it.
+func clientCertificate(certs []tls.Certificate) func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+	return func(info *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		any := *info
+		any.AcceptableCAs = nil
+		for i := range certs {
+			if any.SupportsCertificate(&certs[i]) == nil {
+				return &certs[i], nil
+			}
+		}
+		return &tls.Certificate{}, nil
+	}
 }
 
 // maxServerName is the length limit of a server's name, in octets.
@@ -249,7 +266,7 @@ const maxServerName = 255
 func (r *request) logHandshake(s *session, err error) {
 	var number syscall.Errno
 	switch {
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		r.d.log.Info("SSL_connect error to %s: lost connection", s.server.relay())
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		r.d.log.Info("SSL_connect error to %s: Connection timed out", s.server.relay())

@@ -158,6 +158,7 @@ type peer struct {
 //	latemail  the connection is closed under TLS at MAIL
 //	wrapper   TLS from the start
 //	ask       the client is asked for a certificate
+//	askca     the same, and a CA is named that is not the client's
 //	tls12     nothing newer than TLS 1.2
 //	onlyold   nothing newer than TLS 1.0
 //	early     a reply to MAIL is sent before MAIL is
@@ -172,6 +173,10 @@ func newPeer(l net.Listener, p *pki, how string) *peer {
 	}
 	if s.how["ask"] {
 		s.cfg.ClientAuth = tls.RequestClientCert
+	}
+	if s.how["askca"] {
+		s.cfg.ClientAuth, s.cfg.ClientCAs = tls.RequestClientCert, x509.NewCertPool()
+		s.cfg.ClientCAs.AddCert(p.leafs["other"])
 	}
 	if s.how["tls12"] {
 		s.cfg.MaxVersion = tls.VersionTLS12
@@ -250,6 +255,7 @@ func (s *peer) talk(c net.Conn) {
 		case verb == "STARTTLS":
 			fmt.Fprint(c, "220 2.0.0 go\r\n")
 			if s.how["hangup"] {
+				c.Read(make([]byte, 10000)) // otherwise the connection would be reset
 				return
 			}
 			if s.how["noise"] {

@@ -19,6 +19,9 @@ func (r *request) judge(s *session) mailtls.Trust {
 		return mailtls.Anonymous
 	}
 	trust, problem := r.verdict(s, chain)
+	if problem != "" && s.tls.DidResume && !s.policy.level.MustMatch() {
+		problem = s.tlsPeer() + ": re-using session with untrusted certificate, look for details earlier in the log"
+	}
 	if problem != "" && (s.policy.level.MustMatch() || r.d.tls.log.Has(mailtls.LogUntrusted)) {
 		r.d.log.Info("%s", problem)
 	}
