@@ -26,7 +26,8 @@ const (
 	argTable           // type:name, or { type:name, ... }
 	argDomain          // a DNS list
 	argNumber
-	argServer // a policy service
+	argServer    // a policy service
+	argCertTable // as argTable, with options
 )
 
 // restriction is an entry of the registry: one word of the policy language.
@@ -116,6 +117,8 @@ func (c *compiler) element(words []string, i int) (el element, used int) {
 			break
 		}
 		el.table, el.run, el.silent = t, r.run, true
+	case r.arg == argCertTable:
+		el.run = c.certTable(&el, r.run)
 	default:
 		el.run = r.run
 	}
@@ -132,7 +135,7 @@ func notBuilt(name string) func(evaluation) verdict {
 func missingArgument(name string, arg argument) func(evaluation) verdict {
 	return func(e evaluation) verdict {
 		switch arg {
-		case argTable:
+		case argTable, argCertTable:
 			e.log.Warn("restriction %s: bad argument \"%s\": need maptype:mapname", name, name)
 		case argNumber:
 			e.log.Warn("restriction %s must be followed by number", name)

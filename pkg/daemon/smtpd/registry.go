@@ -27,8 +27,8 @@ func registry() map[string]restriction {
 		"permit_mynetworks":          {run: permitMyNetworks},
 		"permit_inet_interfaces":     {run: permitInterfaces},
 		"permit_sasl_authenticated":  {run: permitAuthenticated},
-		"permit_tls_clientcerts":     {run: noOpinion}, // no client certificate is ever asked for
-		"permit_tls_all_clientcerts": {run: noOpinion},
+		"permit_tls_clientcerts":     {run: permitKnownCert},
+		"permit_tls_all_clientcerts": {run: permitAnyCert},
 		"permit_naked_ip_address":    {run: permitNakedAddress},
 
 		"reject_unknown_client_hostname":         {run: rejectUnknownClient},
@@ -68,7 +68,7 @@ func registry() map[string]restriction {
 		"check_recipient_access":               {arg: argTable, run: checkRecipientAccess},
 		"check_etrn_access":                    {arg: argTable, run: checkEtrnAccess},
 		"check_sasl_access":                    {arg: argTable, run: checkSaslAccess},
-		"check_ccert_access":                   {arg: argTable, run: noOpinion},
+		"check_ccert_access":                   {arg: argCertTable, run: checkCertAccess},
 
 		"check_policy_service":        {arg: argServer},
 		"permit_mx_backup":            {},
@@ -87,8 +87,6 @@ func registry() map[string]restriction {
 	}
 	return r
 }
-
-func noOpinion(evaluation) verdict { return dunno }
 
 func evaluateReject(e evaluation) verdict {
 	return e.rejectAs(classPolicy, e.srv.set.codes.reject, "5.7.1", e.subject, e.list.class, "Access denied")

@@ -90,14 +90,6 @@ type tempfailActions struct {
 	helo, address bool // true: "defer"
 }
 
-// tlsSettings are what STARTTLS needs.
-type tlsSettings struct {
-	use, enforce, wrapper, authOnly, askCert, header bool
-	certFile, keyFile, chainFiles                    string
-	protocols, mandatoryProtocols                    string
-	logLevel                                         string
-}
-
 func loadSettings(c *conf.Config) (*settings, error) {
 	s := &settings{
 		hostname: c.String("myhostname"), mailName: c.String("mail_name"), banner: c.String("smtpd_banner"),
@@ -178,35 +170,6 @@ func (s *settings) loadChoices(c *conf.Config) error {
 		}
 	}
 	return s.loadTLS(c)
-}
-
-func (s *settings) loadTLS(c *conf.Config) error {
-	t := &s.tls
-	*t = tlsSettings{
-		use: c.Bool("smtpd_use_tls"), enforce: c.Bool("smtpd_enforce_tls"), wrapper: c.Bool("smtpd_tls_wrappermode"),
-		authOnly: c.Bool("smtpd_tls_auth_only"), askCert: c.Bool("smtpd_tls_ask_ccert"), header: c.Bool("smtpd_tls_received_header"),
-		certFile: c.String("smtpd_tls_cert_file"), keyFile: c.String("smtpd_tls_key_file"), chainFiles: c.String("smtpd_tls_chain_files"),
-		protocols: c.String("smtpd_tls_protocols"), mandatoryProtocols: c.String("smtpd_tls_mandatory_protocols"),
-		logLevel: c.String("smtpd_tls_loglevel"),
-	}
-	if t.wrapper {
-		t.enforce = true
-	} else if level := c.String("smtpd_tls_security_level"); level != "" {
-		switch level {
-		case "none":
-			t.use, t.enforce = false, false
-		case "may":
-			t.use, t.enforce = true, false
-		case "encrypt", "fingerprint", "verify", "secure":
-			t.use, t.enforce = true, true
-		default:
-			return configError("Invalid TLS level \"%s\"", level)
-		}
-	}
-	if t.enforce {
-		t.use, t.authOnly = true, true
-	}
-	return nil
 }
 
 // compatAtLeast reports whether compatibility_level has at least that major

@@ -14,8 +14,12 @@ type tlsFacts struct {
 
 // tlsFacts returns the facts of the session's TLS; ok is false without TLS.
 func (s *session) tlsFacts() (facts tlsFacts, ok bool) {
-	if s.tls == nil {
+	t := s.tls
+	if t == nil {
 		return tlsFacts{}, false
 	}
-	return tlsFacts{Protocol: s.tls.protocol, Cipher: s.tls.cipher, Bits: s.tls.bits}, true
+	return tlsFacts{
+		Protocol: t.Protocol, Cipher: t.Cipher, Bits: t.UseBits, Trusted: t.trusted,
+		Subject: t.subject, Issuer: t.issuer, CertFingerprint: t.fingerprint, PubkeyFingerprint: t.keyFingerprint,
+	}, true
 }

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -42,33 +43,75 @@ func (f Files) Conflict(prefix string) string {
 }
 
 // Load reads certificates and their keys: the chain files if there are any,
-// else the legacy files ("none" and "" are no file). On failure each warning
-// but the last was given to warn, and the last is the error; the caller adds
-// ": disabling TLS support".
+// else the legacy files ("none" and "" are no file; a certificate file that is
+// its own key file has key and certificates in any order). On failure each
+// warning but the last was given to warn, and the last is the error; the caller
+// adds ": disabling TLS support". ErrCertificates is that everything was said.
+//
+// As with the original, chain files that cannot be opened are a warning, and
+// there are no certificates.
 func (f Files) Load(warn Warn) ([]tls.Certificate, error) {
 	if list := splitNames(f.Chain); len(list) > 0 {
-		certs, err := loadChains(list)
-		for _, w := range certs.notes {
-			warn("%s", w)
+		certs, err := loadFiles(list, f.Chain, false, warn)
+		if errors.Is(err, ErrCertificates) {
+			return nil, nil
 		}
-		if err != nil {
-			warn("%v", err)
-			return nil, fmt.Errorf("error loading private keys and certificates from: %s", f.Chain)
-		}
-		return certs.all, nil
+		return certs, err
 	}
 	var out []tls.Certificate
 	for _, pair := range []struct{ kind, cert, key string }{{"RSA", f.Cert, f.Key}, {"DSA", f.DCert, f.DKey}, {"ECDSA", f.ECCert, f.ECKey}} {
 		if pair.cert == "" || strings.EqualFold(pair.cert, "none") {
 			continue
 		}
-		c, err := loadPair(pair.kind, pair.cert, pair.key, warn)
+		if pair.key == pair.cert {
+			certs, err := loadFiles([]string{pair.cert}, pair.cert, true, warn)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, certs...)
+			continue
+		}
+		c, err := loadPair(pair.kind, pair.cert, pair.key)
 		if err != nil {
 			return nil, err
 		}
 		out = append(out, c)
 	}
 	return out, nil
+}
+
+// loadFiles reads files of keys and chains; source names them in the last
+// message.
+func loadFiles(names []string, source string, anyOrder bool, warn Warn) ([]tls.Certificate, error) {
+	st := &chainState{anyOrder: anyOrder, warn: warn}
+	for _, name := range names {
+		data, err := readBounded(name)
+		if err != nil {
+			warn("error opening chain file: %s: %s", name, systemText(err))
+			return nil, ErrCertificates
+		}
+		if err := st.read(data, name); err != nil {
+			return nil, st.failed(err, source)
+		}
+	}
+	if err := st.end(); err != nil {
+		return nil, st.failed(err, source)
+	}
+	return st.all, nil
+}
+
+// ParseChain reads a chain that is no file: the value of an SNI table. source
+// names it in messages. Errors are as those of Load.
+func ParseChain(data []byte, source string, warn Warn) ([]tls.Certificate, error) {
+	st := &chainState{warn: warn}
+	err := st.read(data, source)
+	if err == nil {
+		err = st.end()
+	}
+	if err != nil {
+		return nil, st.failed(err, source)
+	}
+	return st.all, nil
 }
 
 func splitNames(list string) []string {
@@ -141,181 +184,149 @@ func sameKey(a, b crypto.PublicKey) bool {
 	return ok && x.Equal(b)
 }
 
-// chainState is the state of reading chain files.
+// chainState is the state of reading chain files: each private key comes
+// before its certificate and the certificates above that.
 type chainState struct {
 	all      []tls.Certificate
-	notes    []string // warnings that are no errors
+	warn     Warn
 	key      crypto.Signer
 	keyIndex int
+	file     string // the last one
 	keyFile  string
-	current  *tls.Certificate
-	legacy   bool // one file with objects in any order
+	started  bool     // the key has its certificate
+	anyOrder bool     // one legacy file with objects in any order
+	waiting  [][]byte // its certificates
 }
 
-// loadChains reads chain files: each private key comes before its certificate
-// and the certificates above that.
-func loadChains(names []string) (*chainState, error) {
-	st := &chainState{}
-	for _, name := range names {
-		data, err := readBounded(name)
-		if err != nil {
-			return st, fmt.Errorf("error opening chain file: %s: %s", name, systemText(err))
-		}
-		if err := st.read(data, name); err != nil {
-			return st, err
-		}
-	}
-	return st, st.end()
-}
-
-// ParseChain reads a chain that is no file: the value of an SNI table. source
-// names it in messages.
-func ParseChain(data []byte, source string, warn Warn) ([]tls.Certificate, error) {
-	st := &chainState{}
-	err := st.read(data, source)
-	if err == nil {
-		err = st.end()
-	}
-	for _, w := range st.notes {
-		warn("%s", w)
-	}
-	return st.all, err
+func (st *chainState) failed(err error, source string) error {
+	st.warn("%v", err)
+	return fmt.Errorf("error loading private keys and certificates from: %s", source)
 }
 
 // read takes the PEM objects of a file. Their numbers in messages count from 1.
 func (st *chainState) read(data []byte, file string) error {
-	objects := 0
-	for {
-		block, rest := pem.Decode(data)
-		if block == nil {
-			break
-		}
-		data = rest
-		objects++
+	st.file = file
+	blocks := pemBlocks(data)
+	for i, block := range blocks {
 		var err error
 		switch {
 		case pemKeys[block.Type]:
-			err = st.addKey(block.Bytes, objects, file)
+			err = st.addKey(block.Bytes, i+1)
 		case isCertificate(block.Type):
-			err = st.addCertificate(block.Bytes, objects, file)
+			err = st.addCertificate(block.Bytes, i+1)
 		case !skipped[block.Type]:
-			st.notes = append(st.notes, fmt.Sprintf("loading %s: ignoring PEM type: %s", file, block.Type))
+			st.warn("loading %s: ignoring PEM type: %s", file, block.Type)
 		}
 		if err != nil {
 			return err
 		}
 	}
-	if objects == 0 {
+	if len(blocks) == 0 {
 		return fmt.Errorf("No PEM data in %s", file)
 	}
 	return nil
 }
 
-func (st *chainState) addKey(der []byte, n int, file string) error {
+func (st *chainState) addKey(der []byte, n int) error {
+	if st.anyOrder && st.key != nil {
+		st.warn("ignoring 2nd key at index %d in %s after 1st at %d", n, st.file, st.keyIndex)
+		return nil
+	}
 	key, err := parseKey(der)
 	if err != nil {
-		return fmt.Errorf("error loading private key (PEM object number %d) from %s", n, file)
+		return fmt.Errorf("error loading private key (PEM object number %d) from %s", n, st.file)
 	}
-	if st.key != nil && st.current == nil {
-		return st.noCertificate()
+	if st.key != nil && !st.started {
+		return fmt.Errorf("error loading certificate chain: key at index %d in %s not followed by a certificate", st.keyIndex, st.keyFile)
 	}
-	st.key, st.keyIndex, st.keyFile, st.current = key, n, file, nil
-	for _, c := range st.all {
-		if k, ok := c.PrivateKey.(crypto.Signer); ok && algorithm(k.Public()) == algorithm(key.Public()) {
-			return fmt.Errorf("error loading certificate chain: key at index %d in %s has the same algorithm as an earlier key", n, file)
-		}
-	}
+	st.key, st.keyIndex, st.keyFile, st.started = key, n, st.file, false
 	return nil
 }
 
-func (st *chainState) noCertificate() error {
-	return fmt.Errorf("error loading certificate chain: key at index %d in %s not followed by a certificate", st.keyIndex, st.keyFile)
-}
-
-func (st *chainState) addCertificate(der []byte, n int, file string) error {
+func (st *chainState) addCertificate(der []byte, n int) error {
 	cert, err := x509.ParseCertificate(der)
 	switch {
 	case err != nil:
-		return fmt.Errorf("error loading certificate (PEM object number %d) from %s", n, file)
-	case st.key == nil:
-		return fmt.Errorf("error loading chain from %s: key not first", file)
-	case st.current != nil:
-		st.current.Certificate = append(st.current.Certificate, der)
+		return fmt.Errorf("error loading certificate (PEM object number %d) from %s", n, st.file)
+	case st.anyOrder:
+		st.waiting = append(st.waiting, der)
 		return nil
-	case !sameKey(cert.PublicKey, st.key.Public()):
-		return fmt.Errorf("error loading certificate chain: key at index %d in %s does not match the certificate", st.keyIndex, st.keyFile)
+	case st.key == nil:
+		return fmt.Errorf("error loading chain from %s: key not first", st.file)
+	case st.started:
+		last := &st.all[len(st.all)-1]
+		last.Certificate = append(last.Certificate, der)
+		return nil
 	}
-	st.all = append(st.all, tls.Certificate{Certificate: [][]byte{der}, PrivateKey: st.key, Leaf: cert})
-	st.current = &st.all[len(st.all)-1]
+	return st.start(cert)
+}
+
+// start begins a chain for the current key. A second key of one algorithm
+// gets the message that OpenSSL's confusion about it leads to.
+func (st *chainState) start(leaf *x509.Certificate) error {
+	again := false
+	for _, c := range st.all {
+		k, ok := c.PrivateKey.(crypto.Signer)
+		again = again || ok && algorithm(k.Public()) == algorithm(st.key.Public())
+	}
+	if again || !sameKey(leaf.PublicKey, st.key.Public()) {
+		return fmt.Errorf("key at index %d in %s does not match next certificate", st.keyIndex, st.keyFile)
+	}
+	st.all = append(st.all, tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: st.key, Leaf: leaf})
+	st.started = true
 	return nil
 }
 
 func (st *chainState) end() error {
-	switch {
-	case st.key != nil && st.current == nil:
+	if st.anyOrder {
+		if st.key == nil {
+			return fmt.Errorf("No private key found in %s", st.file)
+		}
+		st.anyOrder = false
+		for _, der := range st.waiting {
+			if err := st.addCertificate(der, 0); err != nil {
+				return err
+			}
+		}
+	}
+	if st.key == nil {
+		return fmt.Errorf("No PEM data in %s", st.file)
+	}
+	if !st.started {
 		return fmt.Errorf("No certs for key at index %d in %s", st.keyIndex, st.keyFile)
-	case len(st.all) == 0:
-		return errors.New("No PEM data")
 	}
 	return nil
 }
 
-// loadPair reads a legacy certificate file and its key file. When they are
-// the same file, key and certificates may be in any order.
-func loadPair(kind, certFile, keyFile string, warn Warn) (tls.Certificate, error) {
+// loadPair reads a legacy certificate file and its separate key file.
+func loadPair(kind, certFile, keyFile string) (tls.Certificate, error) {
 	var c tls.Certificate
 	noCert := fmt.Errorf("cannot get %s certificate from file \"%s\"", kind, certFile)
 	noKey := fmt.Errorf("cannot get %s private key from file \"%s\"", kind, keyFile)
-	data, err := readBounded(certFile)
-	if err != nil {
+	certs, err := readCertificates(certFile)
+	if err != nil || len(certs) == 0 {
 		return c, noCert
+	}
+	c.Leaf = certs[0]
+	for _, cert := range certs {
+		c.Certificate = append(c.Certificate, cert.Raw)
+	}
+	data, err := readBounded(keyFile)
+	if err != nil {
+		return c, noKey
 	}
 	for _, block := range pemBlocks(data) {
-		if !isCertificate(block.Type) {
-			continue
-		}
-		cert, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return c, noCert
-		}
-		if c.Leaf == nil {
-			c.Leaf = cert
-		}
-		c.Certificate = append(c.Certificate, block.Bytes)
-	}
-	if c.Leaf == nil {
-		return c, noCert
-	}
-	if keyFile != certFile {
-		if data, err = readBounded(keyFile); err != nil {
-			return c, noKey
-		}
-	}
-	at := 0
-	var key crypto.Signer
-	for i, block := range pemBlocks(data) {
 		if !pemKeys[block.Type] {
 			continue
 		}
-		if key != nil {
-			if keyFile == certFile {
-				warn("ignoring 2nd key at index %d in %s after 1st at %d", i+1, keyFile, at)
-			}
-			continue
-		}
-		if key, err = parseKey(block.Bytes); err != nil {
+		key, err := parseKey(block.Bytes)
+		if err != nil || !sameKey(c.Leaf.PublicKey, key.Public()) {
 			return c, noKey
 		}
-		at = i + 1
+		c.PrivateKey = key
+		return c, nil
 	}
-	if key == nil && keyFile == certFile {
-		warn("No private key found in %s", keyFile)
-	}
-	if key == nil || !sameKey(c.Leaf.PublicKey, key.Public()) {
-		return c, noKey
-	}
-	c.PrivateKey = key
-	return c, nil
+	return c, noKey
 }
 
 func pemBlocks(data []byte) []*pem.Block {
@@ -350,7 +361,11 @@ func LoadRoots(caFile, caPath string, system bool) (*Roots, error) {
 	if caFile != "" {
 		certs, err := readCertificates(caFile)
 		if err != nil || len(certs) == 0 {
-			return nil, fmt.Errorf("cannot load Certification Authority data, CAfile=\"%s\", CApath=\"%s\"", caFile, caPath)
+			where := fmt.Sprintf("CAfile=\"%s\"", caFile)
+			if caPath != "" {
+				where += fmt.Sprintf(", CApath=\"%s\"", caPath)
+			}
+			return nil, fmt.Errorf("cannot load Certification Authority data, %s", where)
 		}
 		for _, c := range certs {
 			r.add(c)
@@ -403,4 +418,40 @@ func (r *Roots) Names() *x509.CertPool {
 		pool.AddCert(c)
 	}
 	return pool
+}
+
+// Prefer sorts certificates as a client that announced these signature schemes
+// would like them, best first: crypto/tls takes the first that will do. The
+// slice is a new one.
+func Prefer(certs []tls.Certificate, schemes []tls.SignatureScheme, version uint16) []tls.Certificate {
+	rank := func(c tls.Certificate) int {
+		key, ok := c.PrivateKey.(crypto.Signer)
+		if !ok {
+			return len(schemes)
+		}
+		for i, scheme := range schemes {
+			if signsWith(key.Public(), scheme, version) {
+				return i
+			}
+		}
+		return len(schemes)
+	}
+	out := slices.Clone(certs)
+	slices.SortStableFunc(out, func(a, b tls.Certificate) int { return rank(a) - rank(b) })
+	return out
+}
+
+// signsWith reports whether a key can make signatures of a scheme.
+func signsWith(key crypto.PublicKey, scheme tls.SignatureScheme, version uint16) bool {
+	switch key := key.(type) {
+	case *rsa.PublicKey:
+		return scheme == tls.PSSWithSHA256 || scheme == tls.PSSWithSHA384 || scheme == tls.PSSWithSHA512 ||
+			version < tls.VersionTLS13 && (scheme == tls.PKCS1WithSHA256 || scheme == tls.PKCS1WithSHA384 || scheme == tls.PKCS1WithSHA512)
+	case *ecdsa.PublicKey:
+		want := map[string]tls.SignatureScheme{"P-256": tls.ECDSAWithP256AndSHA256, "P-384": tls.ECDSAWithP384AndSHA384, "P-521": tls.ECDSAWithP521AndSHA512}
+		return want[key.Curve.Params().Name] == scheme
+	case ed25519.PublicKey:
+		return scheme == tls.Ed25519
+	}
+	return false
 }

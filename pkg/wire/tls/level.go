@@ -64,7 +64,7 @@ type LogMask uint
 
 const (
 	LogSummary   LogMask = 1 << iota // one line a handshake
-	LogUntrusted                     // why a peer is not trusted
+	LogUntrusted                     // why a peer is not trusted; no number includes it
 	LogPeerCert                      // the names and digests of the peer's certificate
 	LogCertMatch                     // which name or digest matched
 	LogVerbose
@@ -77,7 +77,7 @@ const (
 
 const (
 	logRoutine   = LogSummary
-	logDebug     = LogSummary | LogUntrusted | LogPeerCert | LogCertMatch | LogVerbose | LogCache | LogDANE
+	logDebug     = LogSummary | LogPeerCert | LogCertMatch | LogVerbose | LogCache | LogDANE
 	logExpert    = logDebug | LogDebug | LogHandshakePacket
 	logDeveloper = logExpert | LogSessionPacket
 )

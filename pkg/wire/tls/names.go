@@ -38,10 +38,14 @@ func usable(name string) bool {
 	return strings.IndexFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }) < 0
 }
 
-// CommonName is what a certificate's subject is called: the first common name,
-// or else the first DNS name; "" if there is none.
+// SubjectCN is the first common name of a certificate's subject, "" if there is
+// none: what a server calls its client.
+func SubjectCN(c *x509.Certificate) string { return first(c.Subject, oidCommonName) }
+
+// CommonName is SubjectCN, or else the first DNS name: what a client calls its
+// server.
 func CommonName(c *x509.Certificate) string {
-	if cn := first(c.Subject, oidCommonName); cn != "" {
+	if cn := SubjectCN(c); cn != "" {
 		return cn
 	}
 	if names := DNSNames(c); len(names) > 0 {

@@ -14,7 +14,7 @@ import (
 // system's decision. It is safe for concurrent use.
 type Verifier struct {
 	Roots *Roots           // trust anchors; nil is none
-	Depth int              // the longest chain: number of certificates above the peer's
+	Depth int              // *_verifydepth: one intermediate certificate more than that is accepted, as by OpenSSL
 	Usage x509.ExtKeyUsage // what the peer's certificate must be for
 }
 
@@ -24,6 +24,46 @@ type Verdict struct {
 	depth  int    // of the certificate that failed; 0 is the peer's own
 	text   string // the issuer, or a library text
 	limit  int
+
+	// Path is the chain that was judged, the peer's certificate first: up to a
+	// trust anchor, or as far as it could be followed.
+	Path []*x509.Certificate
+}
+
+// Trace is what OpenSSL's verification tells step by step: the lines of log
+// level "verbose" after "PEER: ". First comes, once or twice, the certificate
+// for which there is no good chain, then the way down from the top.
+func (v Verdict) Trace() []string {
+	if len(v.Path) == 0 {
+		return nil
+	}
+	var out []string
+	line := func(depth, good int) {
+		out = append(out, fmt.Sprintf("depth=%d verify=%d subject=%s", depth, good, DistinguishedName(v.Path[depth].Subject)))
+	}
+	top := len(v.Path) - 1
+	selfSigned := isSelfSigned(v.Path[top])
+	switch {
+	case v.reason == tooLong:
+		line(min(v.limit+1, top), 0)
+		line(min(v.limit+1, top), 0)
+		top = min(v.limit, top)
+	case v.reason == unknownIssuer && top == 0 && !selfSigned:
+		line(0, 0)
+		line(0, 0)
+	case v.reason == unknownIssuer && !selfSigned:
+		line(top, 0)
+		top--
+	case v.reason != trusted && v.reason != expired && v.reason != notYetValid:
+		line(v.depth, 0)
+	}
+	for depth := top; depth >= 0; depth-- {
+		if depth == v.depth && (v.reason == expired || v.reason == notYetValid) {
+			line(depth, 0)
+		}
+		line(depth, 1)
+	}
+	return out
 }
 
 type reason int
@@ -64,6 +104,8 @@ func (v Verdict) Message(role, peer string) string {
 	return role + " certificate verification failed for " + peer + ": " + text
 }
 
+func (v *Verifier) limit() int { return v.Depth + 1 }
+
 // Verify judges a chain as it came from the peer, its own certificate first.
 // No certificate is not trusted and has no message.
 func (v *Verifier) Verify(chain []*x509.Certificate, now time.Time) Verdict {
@@ -79,29 +121,31 @@ func (v *Verifier) Verify(chain []*x509.Certificate, now time.Time) Verdict {
 	}
 	found, err := chain[0].Verify(opts)
 	if err != nil {
-		return v.classify(chain, now, err)
+		path, anchored := v.path(chain)
+		verdict := v.classify(path, anchored, now, err)
+		verdict.Path = path
+		return verdict
 	}
 	for _, f := range found {
-		if len(f)-1 <= v.Depth {
-			return Verdict{}
+		if len(f)-2 <= v.limit() {
+			return Verdict{Path: f}
 		}
 	}
-	return Verdict{reason: tooLong, limit: v.Depth}
+	return Verdict{reason: tooLong, limit: v.limit(), Path: found[0]}
 }
 
 // classify finds the log's words for why a chain did not verify: it follows
 // the chain upwards to the first certificate with something wrong, as OpenSSL
 // reports it: first that the chain has no known end, then times, then usage.
-func (v *Verifier) classify(chain []*x509.Certificate, now time.Time, err error) Verdict {
-	path, anchored := v.path(chain)
+func (v *Verifier) classify(path []*x509.Certificate, anchored bool, now time.Time, err error) Verdict {
 	top := path[len(path)-1]
 	switch {
 	case !anchored && isSelfSigned(top) && len(path) == 1:
 		return Verdict{reason: selfSigned}
 	case !anchored:
 		return Verdict{reason: unknownIssuer, depth: len(path) - 1, text: DistinguishedName(top.Issuer)}
-	case len(path)-1 > v.Depth:
-		return Verdict{reason: tooLong, limit: v.Depth}
+	case len(path)-2 > v.limit():
+		return Verdict{reason: tooLong, limit: v.limit()}
 	}
 	for depth := len(path) - 1; depth >= 0; depth-- {
 		switch c := path[depth]; {
@@ -117,7 +161,7 @@ func (v *Verifier) classify(chain []*x509.Certificate, now time.Time, err error)
 		case x509.IncompatibleUsage:
 			return Verdict{reason: wrongUsage}
 		case x509.TooManyIntermediates:
-			return Verdict{reason: tooLong, limit: v.Depth}
+			return Verdict{reason: tooLong, limit: v.limit()}
 		}
 	}
 	return Verdict{reason: otherReason, text: err.Error()}
