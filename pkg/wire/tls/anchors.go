@@ -124,12 +124,6 @@ func keyAlgorithm(key crypto.PublicKey) x509.PublicKeyAlgorithm {
 	return x509.UnknownPublicKeyAlgorithm
 }
 
-// LimitedTo is the verdict with another number for a chain that is too long.
-func (v Verdict) LimitedTo(limit int) Verdict {
-	v.limit = limit
-	return v
-}
-
 // KeyOnly is the signature of a server in a resumed session: its key is known,
 // but nothing was signed.
 func KeyOnly(c *x509.Certificate) Signature {
