@@ -6,6 +6,10 @@
 // transfer one mail transaction on it. Sessions that are still good are kept
 // for a short time in a cache inside this process.
 //
+// How much TLS a connection must have is its policy (tlspolicy.go; entries of the
+// policy table: tlssite.go), the engine starts it (tls.go) and the verdict on
+// the server's certificate is in tlsverify.go.
+//
 // What a server, the name service or a table does wrong becomes the status of
 // the recipients and is never an error of a Go function that leaves this
 // package. DANE is refused with a text that says so.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"strings"
 	"syscall"
 	"time"
 
@@ -99,6 +98,9 @@ type tlsEngine struct {
 // newEngine loads certificates, keys and trust anchors: as root, at the start.
 // It returns nil after trouble that it has logged.
 func newEngine(t *tlsSettings, prefix string, log *maillog.Logger) *tlsEngine {
+	if t.log.Has(mailtls.LogVerbose) {
+		log.Info("initializing the client-side TLS engine")
+	}
 	e := &tlsEngine{}
 	var err error
 	if e.digest, err = mailtls.ParseDigest(t.fingerprintDigest); err != nil {
@@ -110,11 +112,13 @@ func newEngine(t *tlsSettings, prefix string, log *maillog.Logger) *tlsEngine {
 		log.Warn("%s", text)
 	}
 	if e.roots, err = mailtls.LoadRoots(t.caFile, t.caPath, t.systemCA && (t.caFile != "" || t.caPath != "")); err != nil {
-		log.Info("%s: disabling TLS support", strings.Replace(err.Error(), `, CApath=""`, "", 1))
+		log.Info("%v: disabling TLS support", err)
 		return nil
 	}
 	if e.certs, err = t.files.Load(log.Warn); err != nil {
-		log.Warn("%v: disabling TLS support", err)
+		if !errors.Is(err, mailtls.ErrCertificates) {
+			log.Warn("%v: disabling TLS support", err)
+		}
 		return nil
 	}
 	for i := range e.certs {
@@ -176,14 +180,14 @@ func (r *request) startTLS(s *session) bool {
 		s.dead = true
 		return false
 	}
+	if r.d.tls.log.Has(mailtls.LogVerbose) {
+		r.d.log.Info("setting up TLS connection to %s", s.server.relay())
+	}
 	recorder := &mailtls.Recorder{}
 	cfg, err := r.tlsConfig(s, recorder)
 	if err != nil {
 		r.d.log.Warn("%s: %v", s.server.relay(), err)
 		return r.handshakeFailed(s)
-	}
-	if r.d.tls.log.Has(mailtls.LogVerbose) {
-		r.d.log.Info("setting up TLS connection to %s", s.server.relay())
 	}
 	c := tls.Client(s.conn.NetConn(), cfg)
 	if r.d.startTLSTimeout > 0 {
@@ -231,15 +235,35 @@ func (r *request) tlsConfig(s *session, recorder *mailtls.Recorder) (*tls.Config
 	if err != nil {
 		return nil, err
 	}
+	if r.d.tls.log.Has(mailtls.LogVerbose) {
+		r.d.log.Info("%s: TLS cipher list \"%s\"", s.server.relay(), list)
+	}
 	if len(p.sni) > maxServerName {
 		return nil, errors.New("TLS server name is too long: " + p.sni[:64] + "...")
 	}
 	cfg := &tls.Config{InsecureSkipVerify: true, MinVersion: low, MaxVersion: high, CipherSuites: mailtls.Suites(list),
-		CurvePreferences: r.d.tls.curves, ServerName: p.sni, Certificates: recorder.WrapAll(e.certs)}
+		CurvePreferences: r.d.tls.curves, ServerName: p.sni}
+	cfg.GetClientCertificate = clientCertificate(recorder.WrapAll(e.certs))
 	if e.sessions != nil {
 		cfg.ClientSessionCache = e.sessions.of(r.d.service + "&" + r.dest.text + "&" + s.server.host + "&" + s.server.endpoint() + "&" + r.d.heloName + "&" + p.key())
 	}
 	return cfg, nil
+}
+
+// clientCertificate chooses the first certificate that a server can check,
+// whatever authorities it names: as with OpenSSL it is the server's business
+// what to make of it.
+func clientCertificate(certs []tls.Certificate) func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+	return func(info *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		any := *info
+		any.AcceptableCAs = nil
+		for i := range certs {
+			if any.SupportsCertificate(&certs[i]) == nil {
+				return &certs[i], nil
+			}
+		}
+		return &tls.Certificate{}, nil
+	}
 }
 
 // maxServerName is the length limit of a server's name, in octets.
@@ -249,7 +273,7 @@ const maxServerName = 255
 func (r *request) logHandshake(s *session, err error) {
 	var number syscall.Errno
 	switch {
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		r.d.log.Info("SSL_connect error to %s: lost connection", s.server.relay())
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		r.d.log.Info("SSL_connect error to %s: Connection timed out", s.server.relay())

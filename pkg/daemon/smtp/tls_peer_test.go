@@ -17,6 +17,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -139,13 +140,12 @@ func (p *pki) make(k certKind, n int) error {
 
 // peer is a server that speaks TLS as its script says.
 type peer struct {
-	l    net.Listener
-	cfg  *tls.Config
-	how  map[string]bool
-	mu   sync.Mutex
-	got  []string
-	wg   sync.WaitGroup
-	conn int
+	l   net.Listener
+	cfg *tls.Config
+	how map[string]bool
+	mu  sync.Mutex
+	got [][]string // what each connection brought
+	wg  sync.WaitGroup
 }
 
 // newPeer serves on l. how holds words: a certificate's name, and
@@ -158,6 +158,7 @@ type peer struct {
 //	latemail  the connection is closed under TLS at MAIL
 //	wrapper   TLS from the start
 //	ask       the client is asked for a certificate
+//	askca     the same, and a CA is named that is not the client's
 //	tls12     nothing newer than TLS 1.2
 //	onlyold   nothing newer than TLS 1.0
 //	early     a reply to MAIL is sent before MAIL is
@@ -173,6 +174,10 @@ func newPeer(l net.Listener, p *pki, how string) *peer {
 	if s.how["ask"] {
 		s.cfg.ClientAuth = tls.RequestClientCert
 	}
+	if s.how["askca"] {
+		s.cfg.ClientAuth, s.cfg.ClientCAs = tls.RequestClientCert, x509.NewCertPool()
+		s.cfg.ClientCAs.AddCert(p.leafs["other"])
+	}
 	if s.how["tls12"] {
 		s.cfg.MaxVersion = tls.VersionTLS12
 	}
@@ -180,34 +185,37 @@ func newPeer(l net.Listener, p *pki, how string) *peer {
 		s.cfg.MaxVersion = tls.VersionTLS10
 	}
 	go func() {
-		for {
+		for n := 0; ; n++ {
 			c, err := l.Accept()
 			if err != nil {
 				return
 			}
 			s.wg.Add(1)
+			s.mu.Lock()
+			s.got = append(s.got, []string{"-- connection"})
+			s.mu.Unlock()
 			go func() {
 				defer s.wg.Done()
 				defer c.Close()
 				c.SetDeadline(time.Now().Add(10 * time.Second))
-				s.note("-- connection")
-				s.talk(c)
+				s.talk(c, func(format string, a ...any) {
+					s.mu.Lock()
+					defer s.mu.Unlock()
+					s.got[n] = append(s.got[n], fmt.Sprintf(format, a...))
+				})
 			}()
 		}
 	}()
 	return s
 }
 
-func (s *peer) note(format string, a ...any) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.got = append(s.got, fmt.Sprintf(format, a...))
-}
+// note writes down what a connection brought.
+type note func(format string, a ...any)
 
-func (s *peer) handshake(c net.Conn) (net.Conn, bool) {
+func (s *peer) handshake(c net.Conn, say note) (net.Conn, bool) {
 	t := tls.Server(c, s.cfg)
 	if err := t.Handshake(); err != nil {
-		s.note("handshake failed")
+		say("handshake failed")
 		return nil, false
 	}
 	st := t.ConnectionState()
@@ -215,14 +223,14 @@ func (s *peer) handshake(c net.Conn) (net.Conn, bool) {
 	if len(st.PeerCertificates) > 0 {
 		client = fmt.Sprintf("%s of %d", st.PeerCertificates[0].Subject.CommonName, len(st.PeerCertificates))
 	}
-	s.note("TLS sni=%q resumed=%v client=%s", st.ServerName, st.DidResume, client)
+	say("TLS sni=%q resumed=%v client=%s", st.ServerName, st.DidResume, client)
 	return t, true
 }
 
-func (s *peer) talk(c net.Conn) {
+func (s *peer) talk(c net.Conn, say note) {
 	secure, data := false, false
 	if s.how["wrapper"] {
-		t, ok := s.handshake(c)
+		t, ok := s.handshake(c, say)
 		if !ok {
 			return
 		}
@@ -238,7 +246,7 @@ func (s *peer) talk(c net.Conn) {
 		line = strings.TrimRight(line, "\r\n")
 		verb, _, _ := strings.Cut(strings.ToUpper(line), " ")
 		if !data {
-			s.note("C: %s", line)
+			say("C: %s", line)
 		}
 		switch {
 		case data && line == ".":
@@ -250,6 +258,7 @@ func (s *peer) talk(c net.Conn) {
 		case verb == "STARTTLS":
 			fmt.Fprint(c, "220 2.0.0 go\r\n")
 			if s.how["hangup"] {
+				c.Read(make([]byte, 10000)) // otherwise the connection would be reset
 				return
 			}
 			if s.how["noise"] {
@@ -258,7 +267,7 @@ func (s *peer) talk(c net.Conn) {
 				c.Read(make([]byte, 10000))
 				return
 			}
-			t, ok := s.handshake(c)
+			t, ok := s.handshake(c, say)
 			if !ok {
 				return
 			}
@@ -317,5 +326,5 @@ func (s *peer) lines(idle bool) []string {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return append([]string(nil), s.got...)
+	return slices.Concat(s.got...)
 }

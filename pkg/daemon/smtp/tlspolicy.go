@@ -109,11 +109,11 @@ func (r *request) complete(p *tlsPolicy, site *sitePolicy, srv server) (*tlsPoli
 	if site.seen["exclude"] {
 		exclude = []string{p.exclude}
 	}
-	if p.level.Mandatory() {
-		exclude = append(exclude, "eNULL")
-	}
-	if p.level.MustMatch() {
+	switch {
+	case p.level.MustMatch():
 		exclude = append(exclude, "aNULL")
+	case p.level.Mandatory():
+		exclude = append(exclude, "eNULL")
 	}
 	p.exclude = strings.Join(slices.DeleteFunc(exclude, func(s string) bool { return s == "" }), " ")
 	if p.grade == "" {

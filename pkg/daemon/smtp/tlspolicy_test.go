@@ -110,7 +110,7 @@ func TestReferences(t *testing.T) {
 	}
 }
 
-// one is a delivery to a peer with some settings; it returns the log and what
+// deliverTLS is a delivery to a peer with some settings; it returns the log and what
 // the peer heard.
 func deliverTLS(t *testing.T, p *pki, dir, server string, settings mp, times int) (log, heard string) {
 	t.Helper()

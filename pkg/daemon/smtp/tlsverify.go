@@ -19,6 +19,9 @@ func (r *request) judge(s *session) mailtls.Trust {
 		return mailtls.Anonymous
 	}
 	trust, problem := r.verdict(s, chain)
+	if problem != "" && s.tls.DidResume && !s.policy.level.MustMatch() {
+		problem = s.tlsPeer() + ": re-using session with untrusted certificate, look for details earlier in the log"
+	}
 	if problem != "" && (s.policy.level.MustMatch() || r.d.tls.log.Has(mailtls.LogUntrusted)) {
 		r.d.log.Info("%s", problem)
 	}
@@ -70,27 +73,28 @@ func (r *request) verdict(s *session, chain []*x509.Certificate) (trust mailtls.
 		}
 		s.matched, _, named = mailtls.MatchNames(chain[0], p.match, false)
 	}
-	now, depth := time.Now(), r.d.tls.depth+rootsAbove
+	now, depth := time.Now(), r.d.tls.depth
 	var v mailtls.Verdict
 	if p.anchors.Empty() {
 		v = (&mailtls.Verifier{Roots: r.d.engine.roots, Depth: depth, Usage: x509.ExtKeyUsageServerAuth}).Verify(chain, now)
 	} else {
 		v = p.anchors.Verify(chain, depth, now)
 	}
+	if r.d.tls.log.Has(mailtls.LogVerbose) {
+		for _, line := range v.Trace() {
+			r.d.log.Info("%s: %s", peer, line)
+		}
+	}
 	switch {
 	case !named && !v.WrongUsage():
 		return mailtls.Untrusted, certFailed + peer + ": num=62:hostname mismatch"
 	case !v.Trusted():
-		return mailtls.Untrusted, v.LimitedTo(depth-1).Message("server", peer)
+		return mailtls.Untrusted, v.Message("server", peer)
 	case p.level.MustMatch():
 		return mailtls.Verified, ""
 	}
 	return mailtls.Trusted, ""
 }
-
-// rootsAbove is how many certificates of a chain the depth limit does not
-// count: as measured with the original, the trust anchor and one below it.
-const rootsAbove = 2
 
 // earlyReply reports a reply that came under TLS before it was asked for: an
 // attacker may have put commands before ours.

@@ -78,8 +78,8 @@ func (a *Anchors) Verify(chain []*x509.Certificate, depth int, now time.Time) Ve
 		}
 	}
 	roots := NewRoots(a.certs...)
-	for _, c := range chain {
-		if a.vouches(c) {
+	for i, c := range chain {
+		if a.vouches(c, i == 0) {
 			roots.add(c)
 		}
 	}
@@ -94,10 +94,12 @@ func (a *Anchors) Verify(chain []*x509.Certificate, depth int, now time.Time) Ve
 // NoTLSA is the library text for a certificate that is none of those asked for.
 const NoTLSA = "num=65:no matching DANE TLSA records"
 
-// vouches reports whether one of the keys is that of c or signed c.
-func (a *Anchors) vouches(c *x509.Certificate) bool {
+// vouches reports whether one of the keys is that of c or signed c. What is not
+// the server's own certificate and may not sign others is vouched for in vain.
+func (a *Anchors) vouches(c *x509.Certificate, own bool) bool {
+	signs := own || c.BasicConstraintsValid && c.IsCA
 	for _, key := range a.keys {
-		if sameKey(c.PublicKey, key) || signedBy(c, key) {
+		if sameKey(c.PublicKey, key) || signs && signedBy(c, key) {
 			return true
 		}
 	}
@@ -120,12 +122,6 @@ func keyAlgorithm(key crypto.PublicKey) x509.PublicKeyAlgorithm {
 		return x509.Ed25519
 	}
 	return x509.UnknownPublicKeyAlgorithm
-}
-
-// LimitedTo is the verdict with another number for a chain that is too long.
-func (v Verdict) LimitedTo(limit int) Verdict {
-	v.limit = limit
-	return v
 }
 
 // KeyOnly is the signature of a server in a resumed session: its key is known,
