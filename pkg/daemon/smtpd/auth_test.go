@@ -100,7 +100,7 @@ func TestAuth(t *testing.T) {
 		{[][2]string{{"broken_sasl_auth_clients", "yes"}}, []string{"EHLO c"}, "250-AUTH PLAIN LOGIN\n250-AUTH=PLAIN LOGIN\n250 CHUNKING\n"},
 		{[][2]string{{"smtpd_sasl_exceptions_networks", "127.0.0.1"}}, []string{"EHLO c"}, "250 CHUNKING\n"},
 		{[][2]string{{"smtpd_discard_ehlo_keywords", "auth,silent-discard"}}, []string{"EHLO c"}, "250 CHUNKING\n"},
-		{[][2]string{{"smtpd_sasl_mechanism_filter", ""}}, []string{"EHLO c"}, "250-AUTH PLAIN LOGIN EXTERNAL\n250 CHUNKING\n"},
+		{[][2]string{{"smtpd_sasl_mechanism_filter", "static:rest"}}, []string{"EHLO c"}, "250-AUTH PLAIN LOGIN EXTERNAL\n250 CHUNKING\n"},
 		{[][2]string{{"smtpd_tls_auth_only", "yes"}}, []string{"EHLO c", "AUTH PLAIN"}, "250 CHUNKING\n503 5.5.1 Error: authentication not enabled\n"},
 		{[][2]string{{"smtpd_helo_required", "yes"}}, []string{"AUTH PLAIN"}, "503 5.5.1 Error: send HELO/EHLO first\n"},
 		{nil, []string{"AUTH PLAIN", "x", "AUTH PLAIN", "*", "AUTH PLAIN", "busy"}, "334 eA==\n535 5.7.8 Error: authentication failed: (reason unavailable)\n334 eA==\n501 5.7.0 Authentication aborted\n334 eA==\n454 4.7.0 Temporary authentication failure: no time\n"},
@@ -196,6 +196,7 @@ func TestAuthStart(t *testing.T) {
 		{[][2]string{{"smtpd_sasl_path", write("mech_list: NONESUCH\n")}}, "no SASL authentication mechanisms", "xsasl_cyrus_server_get_mechanism_list: no mechanism available"},
 		{[][2]string{{"smtpd_sasl_security_options", "nodictionary"}}, "no SASL authentication mechanisms", "xsasl_cyrus_server_get_mechanism_list: no applicable SASL mechanisms"},
 		{[][2]string{{"smtpd_sasl_path", write("mech_list: PLAIN LOGIN\n")}, {"smtpd_sasl_mechanism_filter", "!plain,!login"}}, "smtpd_sasl_mechanism_filter discards all mechanisms in 'PLAIN LOGIN'", ""},
+		{[][2]string{{"smtpd_sasl_path", write("mech_list: PLAIN\n")}, {"smtpd_sasl_mechanism_filter", ""}}, "smtpd_sasl_mechanism_filter discards all mechanisms in 'PLAIN'", ""},
 		{[][2]string{{"smtpd_sasl_type", "dovecot"}, {"smtpd_sasl_path", "/nonexistent"}}, "<nil>", ""},
 	} {
 		m := map[string]string{"queue_directory": dir, "cyrus_sasl_config_path": dir, "smtpd_sasl_auth_enable": "yes"}
