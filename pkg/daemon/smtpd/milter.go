@@ -199,7 +199,7 @@ func (s *session) milterMail(tx *transaction, sender string, args []smtp.Token) 
 	}
 	saved := s.checks
 	s.checks.sender, s.checks.senderGiven = sender, true
-	s.milters.tx, tx.sender = tx, sender
+	s.milters.tx = tx
 	text := s.judged(tx, s.milters.filters.Mail(words(args)...))
 	s.milters.tx, s.checks = nil, saved
 	if text != "" {
