@@ -6,6 +6,8 @@ import (
 	"bytes"
 	"io"
 	"os"
+
+	"golang.org/x/sys/unix"
 )
 
 // Env is what a command sees of the world.
@@ -42,4 +44,35 @@ func SplitLF(data []byte, atEOF bool) (advance int, token []byte, err error) {
 		return len(data), data, nil
 	}
 	return 0, nil, nil
+}
+
+// exit is the exit status on its way from Exit to Catch.
+type exit int
+
+// Exit ends the command that Catch runs; it is made for maillog.Config.Exit,
+// so that a fatal log record ends a command inside a test, too.
+func Exit(code int) { panic(exit(code)) }
+
+// Catch runs a command and returns its exit status, or the one given to Exit.
+func Catch(run func() int) (code int) {
+	defer func() {
+		if r := recover(); r != nil {
+			status, ok := r.(exit)
+			if !ok {
+				panic(r)
+			}
+			code = int(status)
+		}
+	}()
+	return run()
+}
+
+// IsTerminal reports whether w is a terminal.
+func IsTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"strings"
+
+	"posthaste/pkg/conf/macro"
 )
 
 // MaxLine is the longest logical line, in bytes.
@@ -192,20 +194,12 @@ func Unbrace(s string) (string, error) {
 	if !strings.HasPrefix(s, "{") {
 		return "", errors.New(`no '{' at start of text in "` + s + `"`)
 	}
-	depth := 0
-	for i := 0; i < len(s); i++ {
-		switch s[i] {
-		case '{':
-			depth++
-		case '}':
-			if depth--; depth > 0 {
-				continue
-			}
-			if TrimLeft(s[i+1:]) != "" {
-				return "", errors.New(`syntax error after '}' in "` + s + `"`)
-			}
-			return Trim(s[1:i]), nil
-		}
+	end := macro.Closing(s)
+	switch {
+	case end < 0:
+		return "", errors.New(`missing '}' in "` + s + `"`)
+	case TrimLeft(s[end+1:]) != "":
+		return "", errors.New(`syntax error after '}' in "` + s + `"`)
 	}
-	return "", errors.New(`missing '}' in "` + s + `"`)
+	return Trim(s[1:end]), nil
 }

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"posthaste/pkg/conf"
 )
 
 // memory is a table held in a map: texthash, inline, internal, environ.
@@ -142,14 +144,14 @@ func openInline(env Env, req Request) (Backend, error) {
 	bad := func(reason string) error {
 		return fmt.Errorf("%s: \"%s\"; need \"%s:{name=%s...}\"", reason, req.Spec, req.Type, what)
 	}
-	inside, err := unbrace(req.Name)
+	inside, err := conf.Unbrace(req.Name)
 	if err != nil || strings.HasPrefix(req.Name, "{}") {
 		return nil, bad("bad syntax")
 	}
 	m := &memory{values: make(map[string]string), owned: Owner{Known: true, Trusted: true}}
 	for _, item := range SplitList(inside) {
 		if strings.HasPrefix(item, "{") {
-			if item, err = unbrace(item); err != nil {
+			if item, err = conf.Unbrace(item); err != nil {
 				return nil, bad(err.Error())
 			}
 		}
@@ -222,7 +224,7 @@ func (s static) Owner() Owner                                      { return Owne
 func openStatic(env Env, req Request) (Backend, error) {
 	value := req.Name
 	if strings.HasPrefix(value, "{") {
-		inside, err := unbrace(value)
+		inside, err := conf.Unbrace(value)
 		if err != nil {
 			return nil, fmt.Errorf("bad static:name syntax: %w", err)
 		}
@@ -313,7 +315,7 @@ func (randmap) Owner() Owner { return Owner{Known: true, Trusted: true} }
 
 // members splits the inside of TYPE:{a, b ...}.
 func members(req Request, what string) ([]string, error) {
-	inside, err := unbrace(req.Name)
+	inside, err := conf.Unbrace(req.Name)
 	list := SplitList(inside)
 	if err != nil || len(list) == 0 {
 		return nil, fmt.Errorf("bad syntax: \"%s\"; need \"%s:{%s...}\"", req.Spec, req.Type, what)

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"strings"
+
+	"posthaste/pkg/conf"
 )
 
 // ruleLine is one rule of a regexp, pcre or cidr table.
@@ -38,13 +40,13 @@ func ruleSource(env Env, req Request) (lines []ruleLine, owned Owner, err error)
 }
 
 func inlineRules(req Request) ([]ruleLine, error) {
-	inside, err := unbrace(req.Name)
+	inside, err := conf.Unbrace(req.Name)
 	if err != nil {
 		return nil, fmt.Errorf("%s map: %w", req.Type, err)
 	}
 	var lines []ruleLine
 	for i, item := range SplitList(inside) {
-		rule, err := unbrace(item)
+		rule, err := conf.Unbrace(item)
 		if err != nil {
 			return nil, fmt.Errorf("%s map: %w", req.Type, err)
 		}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"posthaste/pkg/conf"
+	"posthaste/pkg/conf/macro"
 	"posthaste/pkg/conf/mastercf"
 )
 
@@ -140,17 +141,9 @@ func unbrace(word string, bad func(error)) string {
 		return inner
 	}
 	bad(err)
-	word = strings.TrimPrefix(word, "{")
-	depth := 1
-	for i := range len(word) {
-		switch word[i] {
-		case '{':
-			depth++
-		case '}':
-			if depth--; depth == 0 {
-				return conf.Trim(word[:i])
-			}
-		}
+	end := macro.Closing("{" + strings.TrimPrefix(word, "{"))
+	if word = strings.TrimPrefix(word, "{"); end > 0 {
+		word = word[:end-1]
 	}
 	return conf.Trim(word)
 }

@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"posthaste/pkg/command"
 	"posthaste/pkg/sys/filelock"
 	"posthaste/pkg/sys/maillog"
 )
@@ -115,16 +116,7 @@ func (t *tool) halt() int {
 
 // quickStop stops, and lets the next start skip the checks.
 func (t *tool) quickStop() int {
-	func() {
-		defer func() {
-			if r := recover(); r != nil {
-				if _, ok := r.(exit); !ok {
-					panic(r)
-				}
-			}
-		}()
-		t.halt()
-	}()
+	command.Catch(func() int { return t.halt() })
 	f, err := os.OpenFile(quickStart, os.O_CREATE|os.O_WRONLY, 0o644)
 	if err != nil {
 		t.script.Log(maillog.LevelError, "create %s: %v", quickStart, reason(err))

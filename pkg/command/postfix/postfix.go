@@ -50,25 +50,17 @@ type directories struct {
 	owner, setgid                                     string
 }
 
-// exit carries an exit status through Fatal.
-type exit struct{ code int }
-
 // Run runs the command; args[0] is the name it was called as.
-func Run(args []string, env command.Env) (code int) {
-	defer func() {
-		if r := recover(); r != nil {
-			e, ok := r.(exit)
-			if !ok {
-				panic(r)
-			}
-			code = e.code
-		}
-	}()
+func Run(args []string, env command.Env) int {
+	return command.Catch(func() int { return run(args, env) })
+}
+
+func run(args []string, env command.Env) int {
 	t := &tool{env: env, sleep: time.Sleep}
 	syscall.Umask(0o022)
 	logs := maillog.Config{
-		Tag: "postfix", Stderr: terminal(env.Stderr), LastResort: true, ErrorOutput: env.Stderr,
-		Exit: func(code int) { panic(exit{code}) },
+		Tag: "postfix", Stderr: command.IsTerminal(env.Stderr), LastResort: true, ErrorOutput: env.Stderr,
+		Exit: command.Exit,
 	}
 	if !logging.SetID() {
 		logs.PostlogSocket, _ = env.Lookup(logging.EnvService)
@@ -340,15 +332,6 @@ func (t *tool) tls(args []string) int {
 func executable(path string) bool {
 	st, err := os.Stat(path)
 	return err == nil && st.Mode().IsRegular() && unix.Access(path, unix.X_OK) == nil
-}
-
-func terminal(w any) bool {
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-	return err == nil
 }
 
 // reason is a system error without the path in front.

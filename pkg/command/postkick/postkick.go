@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"posthaste/pkg/command"
+	"posthaste/pkg/command/getopt"
 	"posthaste/pkg/conf"
 	"posthaste/pkg/ipc/trigger"
 	"posthaste/pkg/sys/maillog"
@@ -63,27 +64,14 @@ func kick(dir string, words []string, env command.Env) error {
 }
 
 func parse(args []string, dir *string) ([]string, error) {
-	for len(args) > 0 && len(args[0]) > 1 && args[0][0] == '-' {
-		switch word := args[0]; {
-		case word == "--":
-			args = args[1:]
-			return enough(args)
-		case word == "-v":
-			args = args[1:]
-		case word == "-c" && len(args) > 1:
-			*dir, args = args[1], args[2:]
-		case word[:2] == "-c" && len(word) > 2:
-			*dir, args = word[2:], args[1:]
-		default:
-			return nil, errors.New("fatal: " + usage)
-		}
-	}
-	return enough(args)
-}
-
-func enough(words []string) ([]string, error) {
-	if len(words) != 3 {
+	given, words, err := getopt.Parse(args, "c:v")
+	if err != nil || len(words) != 3 {
 		return nil, errors.New("fatal: " + usage)
+	}
+	for _, g := range given {
+		if g.Letter == 'c' {
+			*dir = g.Value
+		}
 	}
 	return words, nil
 }

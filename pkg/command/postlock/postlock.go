@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"posthaste/pkg/command"
+	"posthaste/pkg/command/getopt"
 	"posthaste/pkg/conf"
 	"posthaste/pkg/sys/filelock"
 	"posthaste/pkg/sys/maillog"
@@ -67,24 +68,16 @@ func run(args []string, env command.Env) (int, error) {
 }
 
 func parse(args []string, dir *string) (style string, words []string, ok bool) {
-	for len(args) > 0 && len(args[0]) > 1 && args[0][0] == '-' {
-		switch word := args[0]; {
-		case word == "--":
-			return style, args[1:], true
-		case word == "-v":
-			args = args[1:]
-		case (word == "-c" || word == "-l") && len(args) > 1:
-			if word == "-c" {
-				*dir = args[1]
-			} else {
-				style = args[1]
-			}
-			args = args[2:]
-		default:
-			return "", nil, false
+	given, words, err := getopt.Parse(args, "c:l:v")
+	for _, g := range given {
+		switch g.Letter {
+		case 'c':
+			*dir = g.Value
+		case 'l':
+			style = g.Value
 		}
 	}
-	return style, args, true
+	return style, words, err == nil
 }
 
 // locker takes the locks that mailbox_delivery_lock names.

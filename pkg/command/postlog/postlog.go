@@ -5,14 +5,12 @@ package postlog
 import (
 	"bufio"
 	"io"
-	"os"
 	"strings"
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"posthaste/pkg/command"
+	"posthaste/pkg/command/getopt"
 	"posthaste/pkg/conf"
 	"posthaste/pkg/service/logging"
 	"posthaste/pkg/sys/maillog"
@@ -35,23 +33,16 @@ var levels = map[string]maillog.Level{
 // Main runs the command in the environment of the process.
 func Main(args []string) int { return Run(args, command.OS()) }
 
-type exit struct{ code int }
-
 // Run runs the command; args[0] is the name it was called as.
-func Run(args []string, env command.Env) (code int) {
-	defer func() {
-		if r := recover(); r != nil {
-			e, ok := r.(exit)
-			if !ok {
-				panic(r)
-			}
-			code = e.code
-		}
-	}()
+func Run(args []string, env command.Env) int {
+	return command.Catch(func() int { return run(args, env) })
+}
+
+func run(args []string, env command.Env) int {
 	getenv := func(name string) string { v, _ := env.Lookup(name); return v }
 	logs := logging.Early("postlog", getenv)
-	logs.Stderr, logs.ErrorOutput = terminal(env.Stderr), env.Stderr
-	logs.Exit = func(code int) { panic(exit{code}) }
+	logs.Stderr, logs.ErrorOutput = command.IsTerminal(env.Stderr), env.Stderr
+	logs.Exit = command.Exit
 	log := maillog.New(logs)
 	o := parse(args, log)
 	level, ok := levels[strings.ToLower(o.priority)]
@@ -112,39 +103,15 @@ func parse(args []string, log *maillog.Logger) options {
 	syscall.Umask(0o022)
 	o := options{priority: "info"}
 	values := map[byte]*string{'c': &o.configDir, 'p': &o.priority, 't': &o.tag}
-	rest := args[1:]
-	for len(rest) > 0 && len(rest[0]) > 1 && rest[0][0] == '-' {
-		word := rest[0]
-		rest = rest[1:]
-		if word == "--" {
-			break
-		}
-		for i := 1; i < len(word); i++ {
-			p, takes := values[word[i]]
-			switch {
-			case takes:
-				*p = word[i+1:]
-				if *p == "" {
-					if len(rest) == 0 {
-						log.Fatal(usage)
-					}
-					*p, rest = rest[0], rest[1:]
-				}
-				i = len(word)
-			case word[i] != 'i' && word[i] != 'v':
-				log.Fatal(usage)
-			}
+	given, rest, err := getopt.Parse(args[1:], "c:ip:t:v")
+	if err != nil {
+		log.Fatal(usage)
+	}
+	for _, g := range given {
+		if p, takes := values[g.Letter]; takes {
+			*p = g.Value
 		}
 	}
 	o.words = rest
 	return o
-}
-
-func terminal(w any) bool {
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-	return err == nil
 }

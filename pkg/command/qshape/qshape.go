@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -84,7 +83,7 @@ func Run(args []string, env command.Env) int {
 	}
 	out := bufio.NewWriter(env.Stdout)
 	c := newCounter(s, time.Now())
-	c.terminal = isTerminal(env.Stdout)
+	c.terminal = command.IsTerminal(env.Stdout)
 	c.out = out
 	for _, name := range s.queues {
 		path := name
@@ -173,15 +172,6 @@ func base(s settings) (dir string, exit int, err error) {
 		return "", exitNoQueues, fmt.Errorf("chdir(%s): %w", dir, maillog.Errno(err))
 	}
 	return dir, 0, nil
-}
-
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&fs.ModeCharDevice != 0 && info.Mode()&fs.ModeDevice != 0 && f.Name() != os.DevNull
 }
 
 const (

@@ -99,9 +99,9 @@ func span(s string, ok func(byte) bool) int {
 	return n
 }
 
-// matching returns the index of the bracket that closes the one at s[0], or
-// -1. Only brackets of the same kind count.
-func matching(s string) int {
+// Closing returns the index of the bracket that closes the one at s[0], "{" or
+// "(", or -1. Only brackets of the same kind count.
+func Closing(s string) int {
 	closer := byte('}')
 	if s[0] == '(' {
 		closer = ')'
@@ -139,7 +139,7 @@ func (w *walker) text(s string, depth int) (string, error) {
 		}
 		var body string
 		if rest != "" && (rest[0] == '{' || rest[0] == '(') {
-			end := matching(rest)
+			end := Closing(rest)
 			if end < 0 {
 				return "", syntax(`truncated macro reference: "`, s, `"`)
 			}
@@ -216,7 +216,7 @@ func (w *walker) filtered(value string) string {
 // relation evaluates "{left} OP {right} ? then : else", s starting at the
 // brace.
 func (w *walker) relation(s string, depth int) (string, error) {
-	end := matching(s)
+	end := Closing(s)
 	if end < 0 {
 		return "", syntax(`unbalanced {} in attribute expression: "`, s, `"`)
 	}
@@ -236,7 +236,7 @@ func (w *walker) relation(s string, depth int) (string, error) {
 	if !strings.HasPrefix(brace, "{") {
 		return "", at(`"{expression}" expected`, "{"+left+"} "+op+suffix, rest)
 	}
-	if end = matching(brace); end < 0 {
+	if end = Closing(brace); end < 0 {
 		return "", syntax(`unbalanced {} in attribute expression: "`, brace, `"`)
 	}
 	right, tail := brace[1:end], trimLeft(brace[end+1:])
@@ -311,7 +311,7 @@ func branch(s string) (text, tail string, braced bool, err error) {
 	if !strings.HasPrefix(start, "{") {
 		return s, "", false, nil
 	}
-	end := matching(start)
+	end := Closing(start)
 	if end < 0 {
 		return "", "", false, syntax(`unbalanced {} in attribute expression: "`, start, `"`)
 	}

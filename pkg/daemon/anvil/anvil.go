@@ -41,16 +41,7 @@ func (d *daemon) start(_ context.Context, rt *service.Runtime) error {
 
 // report logs the statistics now and then.
 func (d *daemon) report(ctx context.Context, rt *service.Runtime) error {
-	tick := time.NewTicker(max(rt.Config.Duration("anvil_status_update_time"), time.Second))
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-			d.statistics()
-		case <-ctx.Done():
-			return nil
-		}
-	}
+	return service.Every(ctx, rt.Config.Duration("anvil_status_update_time"), d.statistics)
 }
 
 // statistics logs the maxima that are not zero.

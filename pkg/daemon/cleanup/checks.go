@@ -55,29 +55,24 @@ func (s *session) act(context string, text []byte, mapName, value string) verdic
 	if i := strings.IndexAny(value, " \t"); i >= 0 {
 		word, arg = value[:i], strings.TrimLeft(value[i:], " \t\r\n\v\f")
 	}
+	return s.actOn(subject{context, text, mapName, arg, word}, value)
+}
+
+func (s *session) actOn(c subject, value string) verdict {
 	for i := range actions {
-		if strings.EqualFold(actions[i].name, word) {
-			return actions[i].do(s, subject{context, text, mapName, arg, word})
+		if strings.EqualFold(actions[i].name, c.word) {
+			return actions[i].do(s, c)
 		}
 	}
-	s.d.log.Warn("unknown command in %s map: %s", mapName, value)
+	s.d.log.Warn("unknown command in %s map: %s", c.mapName, value)
 	return verdict{}
 }
 
 // report writes the log line of an action.
 func (s *session) report(action string, c subject, text string) {
-	var b strings.Builder
-	if s.haveSender {
-		b.WriteString(" from=<" + s.show(s.sender) + ">")
-	}
-	if s.haveRcpt {
-		b.WriteString(" to=<" + s.show(s.recipient) + ">")
-	}
-	if proto := s.attrs["log_protocol_name"]; proto != "" {
-		b.WriteString(" proto=" + proto)
-	}
-	if helo := s.attrs["log_helo_name"]; helo != "" {
-		b.WriteString(" helo=<" + helo + ">")
+	if s.inMilterChecks {
+		s.reportMilter(action, c, text)
+		return
 	}
 	if text != "" {
 		text = ": " + text
@@ -85,7 +80,7 @@ func (s *session) report(action string, c subject, text string) {
 	if i := bytes.IndexByte(c.text, 0); i >= 0 {
 		c.text = c.text[:i]
 	}
-	s.info("%s: %s %.200s from %s;%s%s", action, c.context, c.text, s.origin(), b.String(), text)
+	s.info("%s: %s %.200s from %s;%s%s", action, c.context, c.text, s.origin(), s.logContext(), text)
 }
 
 const noFilter = proto.FlagFilter | proto.FlagMilter

@@ -16,6 +16,7 @@ func (s *session) startContent() {
 	if s.flags&proto.FlagFilter == 0 {
 		o.Report = 0
 	}
+	o.HeaderSizeLimit = s.headerLimit()
 	s.machine = mime.New(s, o)
 	s.segment = (*session).content
 	s.inRcpts = false
@@ -84,8 +85,10 @@ func (s *session) endContent(data []byte) {
 	if !s.going() {
 		return
 	}
+	s.places.body(s)
 	s.size.ContentSize = s.out.Offset() - s.size.DataOffset
 	s.size.ContentLength = s.size.ContentSize
+	s.places.extracted = s.out.Offset()
 	s.put(record.TypeExtracted, data)
 	s.segment = (*session).extracted
 	s.inRcpts = false

@@ -79,6 +79,7 @@ type maps struct {
 	senderBCC, recipientBCC                        *table.Maps
 	headerChecks, mimeHeaderChecks                 *table.Maps
 	nestedHeaderChecks, bodyChecks                 *table.Maps
+	milterHeaderChecks                             *table.Maps
 	masqueradeExceptions                           matcher
 }
 
@@ -99,6 +100,7 @@ func openMaps(env table.Env, c *conf.Config) (m maps, err error) {
 		{"mime_header_checks", check, &m.mimeHeaderChecks},
 		{"nested_header_checks", check, &m.nestedHeaderChecks},
 		{"body_checks", check, &m.bodyChecks},
+		{"milter_header_checks", check, &m.milterHeaderChecks},
 		{"sender_bcc_maps", addr, &m.senderBCC},
 		{"recipient_bcc_maps", addr, &m.recipientBCC},
 	} {
@@ -123,7 +125,7 @@ func openMaps(env table.Env, c *conf.Config) (m maps, err error) {
 // all lists the tables for the check whether one changed.
 func (m *maps) all() []*table.Maps {
 	return []*table.Maps{m.senderCanonical, m.recipientCanonical, m.canonical, m.virtualAlias, m.senderBCC, m.recipientBCC,
-		m.headerChecks, m.mimeHeaderChecks, m.nestedHeaderChecks, m.bodyChecks}
+		m.headerChecks, m.mimeHeaderChecks, m.nestedHeaderChecks, m.bodyChecks, m.milterHeaderChecks}
 }
 
 func (m *maps) changed() (name string, changed bool) {

@@ -120,6 +120,7 @@ func (s *session) firstRecipient() bool {
 		s.warned = true
 		s.putString(record.TypeWarn, fmt.Sprintf("%15d", s.arrival.Add(s.d.set.delayWarning).Unix()))
 	}
+	s.emulateStart()
 	return s.going()
 }
 
@@ -254,6 +255,7 @@ func (s *session) setAttr(name, value string) bool {
 }
 
 func (s *session) messageRecord(m meaning) {
+	s.putGap(&s.places.recipient)
 	s.put(m.t, m.data)
 	s.startContent()
 }

@@ -55,6 +55,8 @@ func (s *session) putMeta() {
 	if e := s.attrs["encoding"]; e != "" {
 		s.putAttr("encoding", e)
 	}
+	s.filterPut, s.redirectPut = s.filter, s.redirect
+	s.putGap(&s.places.meta)
 }
 
 // end handles the E record: the last recipients, then the record itself.
@@ -66,6 +68,7 @@ func (s *session) end(data []byte) {
 	for _, addr := range s.checkBCC {
 		s.addBCC(addr)
 	}
+	s.bccPut = len(s.checkBCC)
 	if !s.haveRcpt && s.going() {
 		s.status |= proto.StatusRcpt
 	}

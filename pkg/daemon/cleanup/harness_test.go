@@ -240,6 +240,7 @@ func newWorld(t testing.TB, c goldenCase) *world {
 		t.Fatal(err)
 	}
 	log, logged := maillog.Capture()
+	set.milter.Log = log
 	w := &world{dir: dir, logged: logged, woken: make(chan struct{}, 100)}
 	w.daemon = &daemon{
 		set: set, log: log, rewrite: fakeRewrite{set}, bounce: w, verify: w, now: time.Now,

@@ -168,7 +168,7 @@ func (s *session) putHeader(text []byte) {
 // putLines is putHeader for generated headers, which do not count as evidence
 // for SMTPUTF8.
 func (s *session) putLines(text []byte) {
-	limit := s.d.set.headerLimit
+	limit := s.headerLimit()
 	for start := 0; start < len(text); {
 		end := len(text)
 		if i := bytes.IndexByte(text[start:], '\n'); i >= 0 {
@@ -185,6 +185,9 @@ func (s *session) putLines(text []byte) {
 			line = append([]byte{'\t'}, line...)
 		}
 		s.putText(true, line)
+		if start == 0 {
+			s.putFiller(record.TypePadding, len(line))
+		}
 		start = end + 1
 	}
 }

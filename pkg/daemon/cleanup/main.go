@@ -39,6 +39,7 @@ func (d *daemon) setup(rt *service.Runtime) (err error) {
 	if d.set, err = readSettings(rt.Config); err != nil {
 		return err
 	}
+	d.set.milter.Log = rt.Log
 	env := table.Env{Config: rt.Config, Log: rt.Log, Daemon: true}
 	if d.maps, err = openMaps(env, rt.Config); err != nil {
 		return err

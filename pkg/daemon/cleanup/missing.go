@@ -15,6 +15,11 @@ func (s *session) HeaderEnd() {
 	if !s.going() {
 		return
 	}
+	s.addMissing()
+	s.putGap(&s.places.header)
+}
+
+func (s *session) addMissing() {
 	if !s.received {
 		s.bad("no Received: header")
 		return

@@ -35,6 +35,7 @@ func (s *session) recipientRecord(m meaning) {
 		r.orcpt = kind + r.address
 	}
 	s.recipient, s.haveRcpt = r.address, true
+	s.emulateRcpt(r.address)
 	s.deliverTo(r)
 	if s.flags&proto.FlagBCC != 0 && r.address != "" {
 		s.autoBCC(r.address, s.d.maps.recipientBCC)

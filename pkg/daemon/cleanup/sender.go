@@ -53,7 +53,10 @@ func (s *session) setSender(raw string) {
 		s.autoUTF8()
 	}
 	s.sender, s.haveSender = sender, true
+	s.places.sender = s.out.Offset()
 	s.putString(record.TypeFrom, sender)
+	s.putFiller(record.TypePointer, len(sender))
+	s.places.senderNext = s.out.Offset()
 	if s.flags&proto.FlagBCC != 0 && sender != "" {
 		s.autoBCC(sender, m.senderBCC)
 	}

@@ -17,6 +17,7 @@ import (
 	"posthaste/pkg/spool/queue"
 	"posthaste/pkg/spool/record"
 	"posthaste/pkg/sys/maillog"
+	"posthaste/pkg/wire/milter"
 )
 
 // bufferSize is that of the read buffer in front of the client.
@@ -56,8 +57,7 @@ type session struct {
 	verp         string
 	envelopeID   string
 	ret          dsn.Ret
-	milters      int
-	miltersSent  bool
+	miltersSent  bool // the client announced Milters, or that there are none
 	hangUp       bool // the client does not go on before it has an answer
 	inRcpts      bool // a record of the recipient class was seen in this segment
 	attrs        map[string]string
@@ -84,7 +84,20 @@ type session struct {
 	redirect string
 	checkBCC []string
 
-	size record.SizeRecord
+	// Milters
+	conn           net.Conn
+	in             *attr.Reader // of the same buffer as the records
+	filters        *milter.Filters
+	ownFilters     bool // non_smtpd_milters, not the client's
+	toldMail       bool // own filters know of a sender
+	toldRcpt       bool
+	inMilterChecks bool
+	filterPut      string // what putMeta has written
+	redirectPut    string
+	bccPut         int
+
+	size   record.SizeRecord
+	places places
 }
 
 // serve holds one conversation (routing.md §1.1). name is how the client's
@@ -95,7 +108,8 @@ func (d *daemon) serve(ctx context.Context, conn net.Conn, name string) error {
 	if err != nil {
 		return err
 	}
-	s := &session{d: d, ctx: ctx, id: file.ID, file: file}
+	s := &session{d: d, ctx: ctx, id: file.ID, file: file, conn: conn}
+	defer s.releaseFilters()
 	committed := false
 	defer func() {
 		if !committed {
@@ -110,9 +124,10 @@ func (d *daemon) serve(ctx context.Context, conn net.Conn, name string) error {
 		return err
 	}
 	in := bufio.NewReaderSize(conn, bufferSize)
-	s.begin(attr.NewReader(in, attr.Null, name))
+	s.in = attr.NewReader(in, attr.Null, name)
+	s.begin(s.in)
 	s.read(in, name)
-	s.noMilters()
+	s.inspect()
 	committed = s.finish()
 	return proto.Reply(conn, proto.Result{Status: s.status, Reason: s.reason})
 }

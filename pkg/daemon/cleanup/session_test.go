@@ -72,8 +72,8 @@ func TestProbeOfList(t *testing.T) {
 
 func TestMilters(t *testing.T) {
 	for action, want := range map[string]proto.Result{
-		"tempfail": {Status: proto.StatusDefer, Reason: "4.7.1 Service unavailable - try again later"},
-		"reject":   {Status: proto.StatusContent, Reason: "5.5.0 Service unavailable"},
+		"tempfail": {Status: proto.StatusDefer, Reason: "451 4.7.1 Service unavailable - try again later"},
+		"reject":   {Status: proto.StatusContent, Reason: "550 5.5.0 Service unavailable"},
 		"accept":   {},
 	} {
 		c := goldenCase{name: "m", conf: map[string]string{"non_smtpd_milters": "inet:localhost:1", "milter_default_action": action}, recs: plain + ">\n" + tail}
@@ -86,7 +86,7 @@ func TestMilters(t *testing.T) {
 		}
 	}
 	c := goldenCase{name: "m", recs: "T 1 1\nm 1\n"}
-	if _, r, _ := newWorld(t, c).run(t, c); r.Status != proto.StatusDefer {
+	if _, r, _ := newWorld(t, c).run(t, c); r.Status != proto.StatusBad {
 		t.Errorf("milters handed over: %+v", r)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"posthaste/pkg/message/address"
 	"posthaste/pkg/message/header"
 	"posthaste/pkg/message/mime"
+	"posthaste/pkg/wire/milter"
 )
 
 // settings are the parameters that cleanup uses, typed, read once at the start.
@@ -54,7 +55,10 @@ type settings struct {
 	verpFilter        string
 	disableVERP       bool
 	milters           string
-	milterAction      string
+	milter            milter.Config
+	milterDaemon      string
+	milterV           string
+	localIPv6         bool
 	traceService      string
 	bounceService     string
 	queueService      string
@@ -114,7 +118,8 @@ func readSettings(c *conf.Config) (*settings, error) {
 		verpFilter:        c.String("verp_delimiter_filter"),
 		disableVERP:       c.Bool("disable_verp_bounces"),
 		milters:           c.String("non_smtpd_milters"),
-		milterAction:      c.String("milter_default_action"),
+		milterDaemon:      c.String("milter_macro_daemon_name"),
+		milterV:           c.String("milter_macro_v"),
 		traceService:      c.String("trace_service_name"),
 		bounceService:     c.String("bounce_service_name"),
 		queueService:      c.String("queue_service_name"),
@@ -145,7 +150,7 @@ func readSettings(c *conf.Config) (*settings, error) {
 		}
 	}
 	s.readMIME(c)
-	return s, nil
+	return s, s.readMilters(c)
 }
 
 func (s *settings) readFromFormat(format string) error {
@@ -157,6 +162,17 @@ func (s *settings) readFromFormat(format string) error {
 		return fmt.Errorf("invalid setting: \"header_from_format = %s\"", format)
 	}
 	return nil
+}
+
+// readMilters reads what non_smtpd_milters and Milters handed over need.
+func (s *settings) readMilters(c *conf.Config) (err error) {
+	if s.milter, err = milter.Configuration(c, nil); err != nil {
+		return err
+	}
+	protocols := c.List("inet_protocols")
+	s.localIPv6 = len(protocols) > 0 && strings.EqualFold(protocols[0], "ipv6")
+	_, err = milter.New(s.milters, s.milter)
+	return err
 }
 
 // readMIME sets the options of the MIME machine; which problems are reported

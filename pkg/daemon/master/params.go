@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"posthaste/pkg/conf"
+	"posthaste/pkg/conf/macro"
 )
 
 // firstParams are the parameters that take effect only at the start.
@@ -99,22 +100,15 @@ func importWords(text string) ([]string, error) {
 }
 
 func braced(text string) (inside, rest string, err error) {
-	depth := 0
-	for i := 0; i < len(text); i++ {
-		switch text[i] {
-		case '{':
-			depth++
-		case '}':
-			if depth--; depth == 0 {
-				rest = text[i+1:]
-				if rest != "" && strings.IndexFunc(rest[:1], separator) < 0 {
-					return "", "", fmt.Errorf("syntax error after '}' in \"%s\"", text)
-				}
-				return text[1:i], rest, nil
-			}
-		}
+	end := macro.Closing(text)
+	if end < 0 {
+		return "", "", fmt.Errorf("missing '}' in \"%s\"", text)
 	}
-	return "", "", fmt.Errorf("missing '}' in \"%s\"", text)
+	rest = text[end+1:]
+	if rest != "" && strings.IndexFunc(rest[:1], separator) < 0 {
+		return "", "", fmt.Errorf("syntax error after '}' in \"%s\"", text)
+	}
+	return text[1:end], rest, nil
 }
 
 // setEnv replaces or adds a variable; "" removes it.

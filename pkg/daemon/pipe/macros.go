@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 
+	"posthaste/pkg/conf/macro"
 	"posthaste/pkg/ipc/deliver"
 	"posthaste/pkg/message/address"
 	"posthaste/pkg/table"
@@ -146,15 +147,13 @@ func parseWord(s string) (word, error) {
 	return w, nil
 }
 
-var closers = map[byte]byte{'{': '}', '(': ')'}
-
 // reference reads what follows a dollar sign in the argument whole.
 func reference(s, whole string) (name, rest string, err error) {
 	switch {
 	case strings.HasPrefix(s, "$"):
 		return "$", s[1:], nil
-	case s != "" && closers[s[0]] != 0:
-		end := matching(s, closers[s[0]])
+	case s != "" && (s[0] == '{' || s[0] == '('):
+		end := macro.Closing(s)
 		if end < 0 {
 			return "", "", fmt.Errorf("truncated macro reference: \"%s\"", whole)
 		}
@@ -170,22 +169,6 @@ func reference(s, whole string) (name, rest string, err error) {
 		return "", "", fmt.Errorf("empty macro name: \"%s\"", whole)
 	}
 	return name, rest, nil
-}
-
-// matching finds the bracket that closes the one at s[0], or -1.
-func matching(s string, closer byte) int {
-	depth := 0
-	for i := 0; i < len(s); i++ {
-		switch s[i] {
-		case s[0]:
-			depth++
-		case closer:
-			if depth--; depth == 0 {
-				return i
-			}
-		}
-	}
-	return -1
 }
 
 func isName(c byte) bool {

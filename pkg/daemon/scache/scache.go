@@ -76,16 +76,7 @@ func Main(args []string) int {
 
 // report logs the statistics now and then.
 func (d *daemon) report(ctx context.Context, rt *service.Runtime) error {
-	tick := time.NewTicker(max(rt.Config.Duration("connection_cache_status_update_time"), time.Second))
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-			d.statistics()
-		case <-ctx.Done():
-			return nil
-		}
-	}
+	return service.Every(ctx, rt.Config.Duration("connection_cache_status_update_time"), d.statistics)
 }
 
 // statistics logs the counts since the last time, if there were any.

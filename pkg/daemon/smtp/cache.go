@@ -134,6 +134,9 @@ func (r *request) endpointKey(srv server) string {
 	if r.d.sasl.enabled {
 		key += "\n" + r.dest.text + "\n" + srv.host
 	}
+	if p, _ := r.policy(srv); p != nil {
+		key += "\n" + usable(p, srv).key()
+	}
 	return key
 }
 
@@ -166,7 +169,7 @@ func (r *request) tryCache(key string, used func(endpoint string)) bool {
 	if s == nil {
 		return false
 	}
-	if level, ok := r.tlsLevel(s.server); !ok || level != s.level {
+	if p, ok := r.tlsPolicyFor(s.server, true); !ok || p.key() != s.policy.key() {
 		s.close()
 		return false
 	}
@@ -180,6 +183,7 @@ func (r *request) tryCache(key string, used func(endpoint string)) bool {
 		used(s.server.endpoint())
 	}
 	r.stats.ConnSetup = time.Now()
+	s.logReuse()
 	r.use(s)
 	r.stats.Reuse = 0
 	return true
@@ -188,13 +192,13 @@ func (r *request) tryCache(key string, used func(endpoint string)) bool {
 // mayCache reports whether a session in the middle of a transaction will be
 // stored after it.
 func (r *request) mayCache(s *session) bool {
-	return r.store && !s.dead && !s.forbidCache && (s.tls == nil || r.d.tls.reuse) &&
+	return r.store && !s.dead && !s.forbidCache && (s.tls == nil || s.policy.reuse) &&
 		time.Now().Before(s.expires) && (r.d.reuseCount == 0 || s.reuse < r.d.reuseCount)
 }
 
 func (r *request) storeSession(s *session) {
 	s.conn.Release()
-	keys := []string{r.endpointKey(s.server)}
+	keys := []string{r.endpointKey(s.server)} // a session without TLS for want of an offer serves the same policy again
 	if !r.stored {
 		keys = append(keys, r.destinationKey())
 		r.stored = true

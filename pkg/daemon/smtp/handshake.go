@@ -40,7 +40,7 @@ const (
 // handshake brings a new connection to the point where mail can be sent
 // (delivery.md §2.5). When it fails the recipients have been reported.
 func (r *request) handshake(s *session) bool {
-	if r.d.tls.wrapper && s.level > tlsNone {
+	if r.d.tls.wrapper {
 		if !r.startTLS(s) {
 			return false
 		}
@@ -117,13 +117,13 @@ func (r *request) hello(s *session, esmtp bool) bool {
 	}
 	rep, err := s.ask(verb+r.d.heloName, r.d.heloTimeout)
 	if err != nil {
-		r.sessionFailed(s, s.broken(err, phase), true)
+		r.lostSession(s, err, phase)
 		return false
 	}
 	if rep.Class() != 2 && esmtp && !r.d.lmtp && rep.Code != 421 {
 		esmtp = false
 		if rep, err = s.ask("HELO "+r.d.heloName, r.d.heloTimeout); err != nil {
-			r.sessionFailed(s, s.broken(err, phaseHELO), true)
+			r.lostSession(s, err, phaseHELO)
 			return false
 		}
 	}

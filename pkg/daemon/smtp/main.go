@@ -8,8 +8,8 @@
 //
 // What a server, the name service or a table does wrong becomes the status of
 // the recipients and is never an error of a Go function that leaves this
-// package. TLS beyond the levels none, may and encrypt, and SASL, are refused
-// with a text that says so.
+// package. DANE and SASL are refused with a text that says
+// so.
 package smtp
 
 import (
@@ -53,7 +53,8 @@ type daemon struct {
 	resolver dns.Resolver
 	native   dns.Native
 	cache    *cache
-	service  string // master.cf service name
+	engine   *tlsEngine // nil: no TLS
+	service  string     // master.cf service name
 	flags    agentFlags
 }
 
@@ -75,6 +76,7 @@ func (d *daemon) setup(rt *service.Runtime, name string) error {
 		rt.Log.Warn("lmtp_assume_final is obsolete; instead, specify \"flags=...X\" in master.cf")
 		d.flags.final = true
 	}
+	d.openTLS()
 	if err = d.tables.open(d.settings, rt.Config, rt.Log); err != nil {
 		return err
 	}

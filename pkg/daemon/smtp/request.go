@@ -29,6 +29,8 @@ type request struct {
 	stored      bool // a session is stored under the destination key
 	completed   bool // a session ran to its normal end
 	lineBroken  bool // "breaking line" was logged
+
+	policies map[policyKey]policyResult // TLS policies of this delivery
 }
 
 // rcpt is a recipient on its way through the servers.
@@ -145,7 +147,7 @@ func (r *request) tryServers(found servers, lastDest bool) {
 			}
 			continue
 		}
-		level, ok := r.tlsLevel(srv)
+		policy, ok := r.tlsPolicyFor(srv, false)
 		if !ok {
 			if last {
 				return
@@ -153,20 +155,23 @@ func (r *request) tryServers(found servers, lastDest bool) {
 			continue
 		}
 	again:
-		s := r.connect(srv, level, srv.pref == found.bestPref)
+		s := r.connect(srv, policy, srv.pref == found.bestPref)
 		if s != nil && s.retryPlain && len(r.left) > 0 {
-			level = tlsNone
+			policy = plaintext
 			r.final = last && lastDest
 			goto again
 		}
 		if s != nil && s.established {
+			wasLast := last
 			sessions++
 			if sessions == r.d.sessionLimit {
 				last = true
 				r.final = lastDest
 			}
 			if r.use(s) && len(r.left) > 0 {
-				level = tlsNone
+				policy, last = plaintext, wasLast
+				sessions--
+				r.final = last && lastDest
 				goto again
 			}
 		}
@@ -276,6 +281,14 @@ func (r *request) sessionFailed(s *session, why dsn.Status, throttle bool) {
 	r.finishAll(s.server.relay(), why, throttle)
 }
 
+// lostSession is a connection that broke or fell silent.
+func (r *request) lostSession(s *session, err error, phase string) {
+	if s.tls != nil {
+		r.mayRetryPlain(s)
+	}
+	r.sessionFailed(s, s.broken(err, phase), true)
+}
+
 // recipientFailed is trouble with one recipient.
 func (r *request) recipientFailed(s *session, rc *rcpt, why dsn.Status) {
 	if r.soft(why) && !r.final {
@@ -329,11 +342,6 @@ func (r *request) quote(addr string) string {
 
 // isProbe reports whether the message is an address probe: no content is sent.
 func (r *request) isProbe() bool { return r.j.Flags&deliver.Probe != 0 }
-
-// mayRetryPlain is the rule for a second try without TLS (delivery.md §2.11).
-func (r *request) mayRetryPlain() bool {
-	return r.isProbe() || r.stats.Active.Sub(r.stats.Incoming) >= r.d.minimalBackoff
-}
 
 func status(code, format string, a ...any) dsn.Status {
 	return dsn.Status{Code: code, Reason: fmt.Sprintf(format, a...)}

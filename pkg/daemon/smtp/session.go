@@ -12,6 +12,7 @@ import (
 	"posthaste/pkg/message/dsn"
 	"posthaste/pkg/sys/maillog"
 	"posthaste/pkg/wire/smtp"
+	mailtls "posthaste/pkg/wire/tls"
 )
 
 // session is a connection to one server.
@@ -23,8 +24,11 @@ type session struct {
 
 	features  features
 	sizeLimit int64
-	level     tlsLevel
+	policy    *tlsPolicy
 	tls       *tls.ConnectionState
+	trust     mailtls.Trust
+	matched   string // the name or digest by which the certificate was accepted
+	summary   mailtls.Summary
 	sent      []string // XFORWARD attributes that the server takes
 
 	established bool // the handshake is complete
@@ -46,7 +50,7 @@ type session struct {
 // connect opens a connection and shakes hands. It returns nil when there is no
 // connection (r.why says why), and a session that is not established when the
 // handshake failed, which has been reported then.
-func (r *request) connect(srv server, level tlsLevel, bestMX bool) *session {
+func (r *request) connect(srv server, policy *tlsPolicy, bestMX bool) *session {
 	r.stats.ConnSetup = time.Time{}
 	nc, why := r.dial(srv)
 	if nc == nil {
@@ -56,7 +60,7 @@ func (r *request) connect(srv server, level tlsLevel, bestMX bool) *session {
 		}
 		return nil
 	}
-	s := &session{d: r.d, server: srv, conn: smtp.NewConn(nc, r.d.heloTimeout), queue: r.j.ID, level: level,
+	s := &session{d: r.d, server: srv, conn: smtp.NewConn(nc, r.d.heloTimeout), queue: r.j.ID, policy: policy,
 		bestMX: bestMX, expires: time.Now().Add(r.d.reuseTime)}
 	s.conn.PerRequest = r.d.perRequest
 	if r.handshake(s) {

@@ -174,7 +174,12 @@ func newSettings(c *conf.Config, lmtp bool) (*settings, error) {
 	if s.sasl.enabled && str("sasl_password_maps") == "" {
 		return nil, fmt.Errorf("specify a password table via the `%ssasl_password_maps' configuration parameter", s.prefix)
 	}
-	return s, s.tls.read(c, s.prefix)
+	if err := s.tls.read(c, s.prefix); err != nil {
+		return nil, err
+	}
+	s.tls.daneLookups = !s.dnssec || !s.hostDNS
+	s.tls.daneMXErrors, s.tls.daneOptions = s.ignoreMXError, s.resolverSearch || s.resolverDefNames
+	return s, nil
 }
 
 // addresses reads the own addresses and those to connect from.

@@ -15,7 +15,7 @@ import (
 type tables struct {
 	generic, discardEHLO, pix, replyFilter, dnsFilter  *table.Maps
 	headerChecks, mimeChecks, nestedChecks, bodyChecks *table.Maps
-	tlsPolicy, password                                *table.Maps
+	tlsPolicy, tlsPerSite, password                    *table.Maps
 	cacheDestinations, local                           *table.MatchList
 	all                                                []*table.Maps
 }
@@ -41,12 +41,14 @@ func (t *tables) open(s *settings, c *conf.Config, log *maillog.Logger) error {
 		{&t.mimeChecks, "mime_header_checks", table.Lock},
 		{&t.nestedChecks, "nested_header_checks", table.Lock},
 		{&t.bodyChecks, "body_checks", table.Lock},
-		{&t.tlsPolicy, "tls_policy_maps", fold | table.UTF8Request},
 	}
 	for _, e := range list {
 		if err := t.add(env, e.dst, s.prefix+e.name, c.String(s.prefix+e.name), e.flags); err != nil {
 			return err
 		}
+	}
+	if err := t.tlsTables(env, s.prefix, s.tls.policyMaps, s.tls.perSite); err != nil {
+		return err
 	}
 	if s.sasl.enabled {
 		name := s.prefix + "sasl_password_maps"

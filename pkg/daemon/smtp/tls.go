@@ -3,250 +3,311 @@ package smtp
 import (
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"io"
-	"strconv"
+	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"posthaste/pkg/conf"
+	"posthaste/pkg/sys/maillog"
+	mailtls "posthaste/pkg/wire/tls"
 )
 
-// tlsLevel is a TLS security level (delivery.md §2.11).
-type tlsLevel int
-
-const (
-	tlsNone tlsLevel = iota
-	tlsMay
-	tlsEncrypt
-	tlsFingerprint
-	tlsHalfDane
-	tlsDane
-	tlsDaneOnly
-	tlsVerify
-	tlsSecure
-)
-
-var tlsLevels = map[string]tlsLevel{"none": tlsNone, "may": tlsMay, "encrypt": tlsEncrypt, "fingerprint": tlsFingerprint,
-	"dane": tlsDane, "dane-only": tlsDaneOnly, "verify": tlsVerify, "secure": tlsSecure}
-
-// tlsSettings are what is there of TLS: the levels none, may and encrypt with
-// the TLS versions of crypto/tls.
+// tlsSettings are the parameters about TLS (delivery.md §2.11).
 type tlsSettings struct {
-	level                tlsLevel
-	wrapper, noteOffer   bool
-	reuse                bool
-	logLevel             int
-	min, mandatoryMin    uint16
-	certFile, keyFile    string
-	certificates         []tls.Certificate
-	unsupportedParameter string
+	level              mailtls.Level // of destinations without a policy of their own
+	wrapper, noteOffer bool
+	reuse, blockEarly  bool
+	log                mailtls.LogMask
+
+	protocols, mandatoryProtocols          string
+	grade, mandatoryGrade                  string
+	exclude, mandatoryExclude              string
+	servername, anchorFile                 string
+	verifyMatch, secureMatch               string
+	fingerprintMatch, fingerprintDigest    string
+	policyMaps, perSite                    string
+	caFile, caPath                         string
+	systemCA                               bool
+	depth                                  int
+	files                                  mailtls.Files
+	grades                                 mailtls.Grades
+	curves                                 []tls.CurveID
+	sessions                               bool // a session cache is configured
+	sessionTime                            time.Duration
+	daneLookups, daneMXErrors, daneOptions bool // what stands in the way of DANE
 }
 
 func (t *tlsSettings) read(c *conf.Config, prefix string) error {
-	name := c.String(prefix + "tls_security_level")
-	switch level, ok := tlsLevels[name]; {
-	case name != "" && !ok:
-		return fmt.Errorf("Invalid TLS level \"%s\"", name)
-	case name != "":
-		t.level = level
-	case c.Bool(prefix + "enforce_tls"):
-		t.level = tlsVerify
-		if !c.Bool(prefix + "tls_enforce_peername") {
-			t.level = tlsEncrypt
-		}
-	case c.Bool(prefix + "use_tls"):
-		t.level = tlsMay
+	str := func(name string) string { return c.String(prefix + "tls_" + name) }
+	if err := t.readLevel(c, prefix, str("security_level")); err != nil {
+		return err
+	}
+	var err error
+	if t.log, err = mailtls.ParseLogLevel(prefix+"tls_loglevel", str("loglevel")); err != nil {
+		return err
 	}
 	t.wrapper, t.noteOffer = c.Bool(prefix+"tls_wrappermode"), c.Bool(prefix+"tls_note_starttls_offer")
-	t.reuse = c.Bool(prefix + "tls_connection_reuse")
-	if n, err := strconv.Atoi(c.String(prefix + "tls_loglevel")); err == nil {
-		t.logLevel = n
-	}
-	t.min, t.mandatoryMin = minVersion(c.String(prefix+"tls_protocols")), minVersion(c.String(prefix+"tls_mandatory_protocols"))
-	if c.String(prefix+"tls_per_site") != "" {
-		t.unsupportedParameter = prefix + "tls_per_site"
-	}
-	t.certFile, t.keyFile = c.String(prefix+"tls_cert_file"), c.String(prefix+"tls_key_file")
-	if t.certFile != "" && t.certFile != "none" {
-		cert, err := tls.LoadX509KeyPair(t.certFile, t.keyFile)
-		if err != nil {
-			c.Warnf("cannot load TLS client certificate and key: %v", err)
-		} else {
-			t.certificates = []tls.Certificate{cert}
-		}
-	}
+	t.reuse, t.blockEarly = c.Bool(prefix+"tls_connection_reuse"), c.Bool(prefix+"tls_block_early_mail_reply")
+	t.protocols, t.mandatoryProtocols = str("protocols"), str("mandatory_protocols")
+	t.grade, t.mandatoryGrade = str("ciphers"), str("mandatory_ciphers")
+	t.exclude, t.mandatoryExclude = str("exclude_ciphers"), str("mandatory_exclude_ciphers")
+	t.servername, t.anchorFile = str("servername"), str("trust_anchor_file")
+	t.verifyMatch, t.secureMatch = str("verify_cert_match"), str("secure_cert_match")
+	t.fingerprintMatch, t.fingerprintDigest = str("fingerprint_cert_match"), str("fingerprint_digest")
+	t.policyMaps, t.perSite = str("policy_maps"), str("per_site")
+	t.caFile, t.caPath, t.systemCA = str("CAfile"), str("CApath"), c.Bool("tls_append_default_CA")
+	t.depth = c.Int(prefix + "tls_scert_verifydepth")
+	t.files = mailtls.Files{Chain: str("chain_files"), Cert: str("cert_file"), Key: str("key_file"), DCert: str("dcert_file"), DKey: str("dkey_file"),
+		ECCert: str("eccert_file"), ECKey: str("eckey_file")}
+	t.grades = mailtls.Grades{High: c.String("tls_high_cipherlist"), Medium: c.String("tls_medium_cipherlist"), Low: c.String("tls_low_cipherlist"),
+		Export: c.String("tls_export_cipherlist"), Null: c.String("tls_null_cipherlist")}
+	t.curves = mailtls.Curves(c.String("tls_eecdh_auto_curves"))
+	t.sessions, t.sessionTime = str("session_cache_database") != "", c.Duration(prefix+"tls_session_cache_timeout")
 	return nil
 }
 
-// minVersion is the oldest TLS version that a protocol list leaves; crypto/tls
-// has nothing older than TLS 1.0.
-func minVersion(list string) uint16 {
-	versions := []struct {
-		name string
-		id   uint16
-	}{{"TLSv1", tls.VersionTLS10}, {"TLSv1.1", tls.VersionTLS11}, {"TLSv1.2", tls.VersionTLS12}, {"TLSv1.3", tls.VersionTLS13}}
-	oldest := uint16(tls.VersionTLS10)
-	words := strings.FieldsFunc(list, func(c rune) bool { return c == ',' || c == ':' || c == ' ' || c == '\t' })
-	for _, v := range versions {
-		for _, w := range words {
-			switch {
-			case strings.EqualFold(w, ">="+v.name):
-				oldest = max(oldest, v.id)
-			case strings.EqualFold(w, "!"+v.name) && oldest == v.id:
-				oldest++
-			}
-		}
+func (t *tlsSettings) readLevel(c *conf.Config, prefix, name string) (err error) {
+	switch {
+	case name != "":
+		t.level, err = mailtls.ParseLevel(name)
+	case c.Bool(prefix+"enforce_tls") && c.Bool(prefix+"tls_enforce_peername"):
+		t.level = mailtls.LevelVerify
+	case c.Bool(prefix + "enforce_tls"):
+		t.level = mailtls.LevelEncrypt
+	case c.Bool(prefix + "use_tls"):
+		t.level = mailtls.LevelMay
 	}
-	return min(oldest, tls.VersionTLS13)
+	return err
 }
 
-// tlsLevel is the level for a server. What is configured but not there yet
-// makes the server unusable: mail waits rather than goes out unprotected.
-func (r *request) tlsLevel(srv server) (tlsLevel, bool) {
-	t := &r.d.tls
-	level, problem := t.level, ""
-	if t.unsupportedParameter != "" {
-		problem = t.unsupportedParameter + " is not built in yet"
-	}
-	if !r.d.tables.tlsPolicy.Empty() {
-		value, found, err := r.policy()
-		words := conf.Fields(value)
-		switch {
-		case err != nil:
-			problem = "client TLS configuration problem"
-		case !found:
-		case len(words) != 1:
-			problem = "TLS policy attributes are not built in yet"
-		default:
-			var ok bool
-			if level, ok = tlsLevels[strings.ToLower(words[0])]; !ok {
-				problem = "client TLS configuration problem"
-			}
-		}
-	}
-	if level > tlsEncrypt && problem == "" {
-		problem = "this TLS security level is not built in yet"
-	}
-	if srv.path != "" && level == tlsMay {
-		level = tlsNone
-	}
-	if t.wrapper && level < tlsEncrypt && problem == "" {
-		r.d.log.Warn("%stls_wrappermode requires \"%stls_security_level = encrypt\" (or stronger)", r.d.prefix, r.d.prefix)
-		return level, false
-	}
-	if problem != "" {
-		r.d.log.Warn("TLS policy lookup for %s/%s: %s", r.dest.text, srv.host, problem)
-		r.why = status("4.7.5", "%s", problem)
-		return level, false
-	}
-	return level, true
+// used reports whether some destination may get TLS.
+func (t *tlsSettings) used() bool {
+	return t.level > mailtls.LevelNone || t.policyMaps != "" || t.perSite != ""
 }
 
-// policy looks the destination up in smtp_tls_policy_maps.
-func (r *request) policy() (string, bool, error) {
-	m := r.d.tables.tlsPolicy
-	key := r.dest.text
-	for {
-		value, found, err := m.Find(r.ctx, key)
-		if err != nil || found {
-			return value, found, err
-		}
-		if r.dest.unix != "" || strings.ContainsAny(r.dest.text, "[:") {
-			return "", false, nil
-		}
-		i := strings.IndexByte(strings.TrimPrefix(key, "."), '.')
-		if i < 0 {
-			return "", false, nil
-		}
-		key = strings.TrimPrefix(key, ".")[i:]
-	}
+// tlsEngine is what all TLS sessions of the process share. Without one there
+// is no TLS.
+type tlsEngine struct {
+	certs    []tls.Certificate
+	roots    *mailtls.Roots
+	digest   mailtls.Digest
+	sessions *sessionCache // nil: sessions are not resumed
 }
 
-// maybeStartTLS turns TLS on as level and offer have it.
+// newEngine loads certificates, keys and trust anchors: as root, at the start.
+// It returns nil after trouble that it has logged.
+func newEngine(t *tlsSettings, prefix string, log *maillog.Logger) *tlsEngine {
+	e := &tlsEngine{}
+	var err error
+	if e.digest, err = mailtls.ParseDigest(t.fingerprintDigest); err != nil {
+		log.Warn("%v", err)
+		log.Warn("disabling TLS support")
+		return nil
+	}
+	if text := t.files.Conflict(prefix + "tls"); text != "" {
+		log.Warn("%s", text)
+	}
+	if e.roots, err = mailtls.LoadRoots(t.caFile, t.caPath, t.systemCA && (t.caFile != "" || t.caPath != "")); err != nil {
+		log.Info("%s: disabling TLS support", strings.Replace(err.Error(), `, CApath=""`, "", 1))
+		return nil
+	}
+	if e.certs, err = t.files.Load(log.Warn); err != nil {
+		log.Warn("%v: disabling TLS support", err)
+		return nil
+	}
+	for i := range e.certs {
+		e.certs[i] = e.roots.Complete(e.certs[i])
+	}
+	if t.sessions {
+		e.sessions = newSessionCache(t.sessionTime)
+	}
+	return e
+}
+
+// maybeStartTLS turns TLS on as policy and offer have it.
 func (r *request) maybeStartTLS(s *session, esmtp bool) bool {
-	if s.features&featStartTLS == 0 || s.level == tlsNone {
-		if s.features&featStartTLS != 0 && r.d.tls.noteOffer {
+	offered, level := s.features&featStartTLS != 0, s.policy.level
+	switch {
+	case offered && level == mailtls.LevelNone:
+		if r.d.tls.noteOffer {
 			r.d.log.Info("Host offered STARTTLS: [%s]", s.server.host)
 		}
-		if s.level > tlsMay {
-			r.sessionFailed(s, local("4.7.4", "TLS is required, but was not offered by host "+s.server.name()), true)
-			s.quit()
-			return false
-		}
 		return true
+	case offered && r.d.engine != nil:
+		return r.askForTLS(s, esmtp)
+	case !level.Mandatory():
+		return true
+	case !offered:
+		r.sessionFailed(s, local("4.7.4", "TLS is required, but was not offered by host "+s.server.name()), true)
+	default:
+		r.sessionFailed(s, noEngine, true)
 	}
+	s.quit()
+	return false
+}
+
+var noEngine = local("4.7.5", "TLS is required, but our TLS engine is unavailable")
+
+// askForTLS sends STARTTLS. After the handshake everything that the server
+// said before is forgotten.
+func (r *request) askForTLS(s *session, esmtp bool) bool {
 	rep, err := s.ask("STARTTLS", r.d.startTLSTimeout)
 	if err != nil {
 		r.sessionFailed(s, s.broken(err, phaseStartTLS), true)
 		return false
 	}
-	if rep.Class() != 2 {
-		if s.level > tlsMay {
-			r.sessionFailed(s, s.refused(rep, rep.DSN, "TLS is required, but host "+s.server.name()+" refused to start TLS: ", ""), true)
-			s.quit()
-			return false
-		}
+	if rep.Class() == 2 {
+		return r.startTLS(s) && r.hello(s, esmtp)
+	}
+	if !s.policy.level.Mandatory() {
 		return true
 	}
-	return r.startTLS(s) && r.hello(s, esmtp)
+	r.sessionFailed(s, s.refused(rep, rep.DSN, "TLS is required, but host "+s.server.name()+" refused to start TLS: ", ""), true)
+	s.quit()
+	return false
 }
 
-// startTLS makes the handshake. Level may lets the certificate be anything.
+// startTLS makes the handshake and judges the certificate.
 func (r *request) startTLS(s *session) bool {
-	t := &r.d.tls
-	cfg := &tls.Config{InsecureSkipVerify: true, MinVersion: t.min, Certificates: t.certificates}
-	if s.level > tlsMay {
-		cfg.MinVersion = t.mandatoryMin
-	}
-	c := tls.Client(s.conn.NetConn(), cfg)
-	c.SetDeadline(time.Now().Add(r.d.startTLSTimeout))
-	err := c.HandshakeContext(r.ctx)
-	if err != nil {
-		text := err.Error()
-		if errors.Is(err, io.EOF) {
-			text = "lost connection"
-		}
-		r.d.log.Info("SSL_connect error to %s: %s", s.server.relay(), text)
-		if s.level == tlsMay && r.mayRetryPlain() {
-			s.retryPlain = true
-			r.final = false
-		}
-		r.sessionFailed(s, local("4.7.5", "Cannot start TLS: handshake failure"), s.level != tlsMay)
+	if r.d.engine == nil {
+		r.sessionFailed(s, noEngine, true)
 		s.dead = true
 		return false
+	}
+	recorder := &mailtls.Recorder{}
+	cfg, err := r.tlsConfig(s, recorder)
+	if err != nil {
+		r.d.log.Warn("%s: %v", s.server.relay(), err)
+		return r.handshakeFailed(s)
+	}
+	if r.d.tls.log.Has(mailtls.LogVerbose) {
+		r.d.log.Info("setting up TLS connection to %s", s.server.relay())
+	}
+	c := tls.Client(s.conn.NetConn(), cfg)
+	if r.d.startTLSTimeout > 0 {
+		c.SetDeadline(time.Now().Add(r.d.startTLSTimeout))
+	}
+	if err := c.HandshakeContext(r.ctx); err != nil {
+		r.logHandshake(s, err)
+		return r.handshakeFailed(s)
 	}
 	c.SetDeadline(time.Time{})
 	s.conn.Replace(c)
 	state := c.ConnectionState()
 	s.tls = &state
-	if t.logLevel >= 1 {
-		r.d.log.Info("%s TLS connection established to %s: %s", trust(state), s.server.relay(), describe(state))
+	trust := r.judge(s)
+	s.summary = mailtls.Describe(&state, mailtls.ClientSide, recorder)
+	if state.DidResume && state.Version >= tls.VersionTLS13 && len(state.PeerCertificates) > 0 {
+		s.summary.Server = mailtls.KeyOnly(state.PeerCertificates[0])
 	}
-	return true
+	s.trust = trust
+	r.logCertificate(s)
+	if r.d.tls.log.Has(mailtls.LogSummary) || s.policy.reuse {
+		r.d.log.Info("%s", s.summary.Line(trust, "established to", s.tlsPeer(), ""))
+	}
+	if !s.policy.level.MustMatch() || trust == mailtls.Verified {
+		return true
+	}
+	r.sessionFailed(s, local("4.7.5", "Server certificate not verified"), true)
+	s.quit()
+	return false
 }
 
-// trust is the log's word for what the certificate is worth.
-func trust(state tls.ConnectionState) string {
-	if len(state.PeerCertificates) == 0 {
-		return "Anonymous"
+// tlsConfig is the policy in crypto/tls's terms. The certificate is judged
+// after the handshake, so that it never breaks one.
+func (r *request) tlsConfig(s *session, recorder *mailtls.Recorder) (*tls.Config, error) {
+	p, e := s.policy, r.d.engine
+	versions, err := mailtls.ParseProtocols(p.protocols)
+	low, high, ok := versions.Range()
+	if err == nil && !ok {
+		err = errors.New("Invalid TLS protocol list \"" + p.protocols + "\"")
 	}
-	return "Untrusted"
+	if err != nil {
+		return nil, errors.New(err.Error() + ": aborting TLS session")
+	}
+	list, err := r.d.tls.grades.List(p.grade, p.exclude)
+	if err != nil {
+		return nil, err
+	}
+	if len(p.sni) > maxServerName {
+		return nil, errors.New("TLS server name is too long: " + p.sni[:64] + "...")
+	}
+	cfg := &tls.Config{InsecureSkipVerify: true, MinVersion: low, MaxVersion: high, CipherSuites: mailtls.Suites(list),
+		CurvePreferences: r.d.tls.curves, ServerName: p.sni, Certificates: recorder.WrapAll(e.certs)}
+	if e.sessions != nil {
+		cfg.ClientSessionCache = e.sessions.of(r.d.service + "&" + r.dest.text + "&" + s.server.host + "&" + s.server.endpoint() + "&" + r.d.heloName + "&" + p.key())
+	}
+	return cfg, nil
 }
 
-func describe(state tls.ConnectionState) string {
-	version := strings.Replace(tls.VersionName(state.Version), "TLS ", "TLSv", 1)
-	if version == "TLSv1.0" {
-		version = "TLSv1"
+// maxServerName is the length limit of a server's name, in octets.
+const maxServerName = 255
+
+// logHandshake says why a handshake failed.
+func (r *request) logHandshake(s *session, err error) {
+	var number syscall.Errno
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		r.d.log.Info("SSL_connect error to %s: lost connection", s.server.relay())
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		r.d.log.Info("SSL_connect error to %s: Connection timed out", s.server.relay())
+	case errors.As(err, &number):
+		r.d.log.Info("SSL_connect error to %s: %v", s.server.relay(), maillog.Errno(err))
+	default:
+		r.d.log.Info("SSL_connect error to %s: -1", s.server.relay())
+		r.d.log.Warn("TLS library problem: %v", err)
 	}
-	suite := tls.CipherSuiteName(state.CipherSuite)
-	bits := 256
-	if strings.Contains(suite, "AES_128") {
-		bits = 128
+}
+
+// handshakeFailed ends a session without TLS that should have it. At level
+// may the server can get a second chance.
+func (r *request) handshakeFailed(s *session) bool {
+	r.mayRetryPlain(s)
+	r.sessionFailed(s, local("4.7.5", "Cannot start TLS: handshake failure"), s.policy.level.Mandatory())
+	s.dead = true
+	return false
+}
+
+// mayRetryPlain marks a session to be tried again without TLS if level and age
+// of the mail allow it and no credentials would go out in the clear. It is
+// called when the handshake failed or a connection with TLS broke.
+func (r *request) mayRetryPlain(s *session) {
+	if s.policy.level != mailtls.LevelMay || len(r.left) == 0 {
+		return
 	}
-	text := fmt.Sprintf("%s with cipher %s (%d/%d bits)", version, suite, bits, bits)
-	if state.Version >= tls.VersionTLS13 && state.CurveID != 0 {
-		text += " key-exchange " + state.CurveID.String()
+	if !r.isProbe() && r.stats.Active.Sub(r.stats.Incoming) < r.d.minimalBackoff {
+		return
 	}
-	return text
+	if r.hasCredentials(s) {
+		return
+	}
+	s.retryPlain = true
+	r.final = false
+}
+
+// hasCredentials reports whether there is a password for a server. If the
+// table cannot tell there may be.
+func (r *request) hasCredentials(s *session) bool {
+	if r.d.tables.password.Empty() {
+		return false
+	}
+	keys := []string{s.server.host, r.dest.text}
+	if r.d.sasl.senderDependent && r.sender != "" {
+		keys = append(keys, r.sender)
+	}
+	for _, key := range keys {
+		if _, found, err := r.d.tables.password.Find(r.ctx, key); found || err != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// openTLS makes the TLS engine if some destination may need it.
+func (d *daemon) openTLS() {
+	if d.tls.used() {
+		d.engine = newEngine(&d.tls, d.prefix, d.log)
+	}
 }

@@ -97,7 +97,7 @@ func TestTLS(t *testing.T) {
 		{"broken, fresh", true, "may", 0, "dsn=4.7.5, status=deferred (Cannot start TLS: handshake failure)"},
 		{"broken, old", true, "may", time.Hour, "status=sent (250 2.0.0 secure=false)"},
 		{"broken, encrypt", true, "encrypt", time.Hour, "dsn=4.7.5, status=deferred (Cannot start TLS: handshake failure)"},
-		{"verify", false, "verify", 0, "dsn=4.7.5, status=deferred (this TLS security level is not built in yet)"},
+		{"verify", false, "verify", 0, "dsn=4.7.5, status=deferred (Server certificate not verified)"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o := newOurs(t, false, map[string]string{"smtp_tls_security_level": c.level, "smtp_tls_loglevel": "1"})

@@ -129,6 +129,10 @@ func (x *transfer) run() {
 
 // envelope sends the commands before DATA.
 func (x *transfer) envelope() bool {
+	if x.r.earlyReply(x.s) {
+		x.lost = true
+		return false
+	}
 	one, two := x.xforward()
 	if one != "" && !x.command(pending{kind: cmdXforward1}, one) {
 		return false
@@ -208,11 +212,7 @@ func (x *transfer) broken(err error, phase string, k kind) {
 		x.lost = false
 		return
 	}
-	if x.s.tls != nil && x.s.level == tlsMay && len(x.r.left) > 0 && x.r.mayRetryPlain() {
-		x.s.retryPlain = true
-		x.r.final = false
-	}
-	x.r.sessionFailed(x.s, x.s.broken(err, phase), true)
+	x.r.lostSession(x.s, err, phase)
 }
 
 var replyActions = [...]func(x *transfer, p pending, rep smtp.Reply){

@@ -338,6 +338,7 @@ func newOurs(t testing.TB, lmtp bool, settings map[string]string) *ours {
 	if d.settings, err = newSettings(c, lmtp); err != nil {
 		t.Fatal(err)
 	}
+	d.openTLS()
 	if err = d.tables.open(d.settings, c, o.log); err != nil {
 		t.Fatal(err)
 	}

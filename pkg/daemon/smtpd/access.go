@@ -34,6 +34,11 @@ func (l lookup) try(key string, derived bool) (v verdict, found bool) {
 	if !found {
 		return dunno, false
 	}
+	if value == "" {
+		l.log.Warn("%s lookup of %s returns an empty string result", l.table.Name(), key)
+		l.log.Warn("%s should return NO RESULT in case of NOT FOUND", l.table.Name())
+		return l.action(l.datum, "451 4.3.5 Server configuration error"), true
+	}
 	return l.action(l.datum, value), true
 }
 
@@ -232,11 +237,10 @@ func (e evaluation) mailAccess(addr, class string) (v verdict, routed bool) {
 func (l lookup) action(key, value string) verdict {
 	word, text, _ := cutWord(value)
 	if word == "" {
-		l.log.Warn("access table %s entry %s has empty value", l.table.Name(), key)
+		l.log.Warn("access table %s entry %s has empty value", l.table.Name(), value)
 		return accept
 	}
 	if strings.Trim(value, "0123456789") == "" {
-		l.logPermitted("OK")
 		return accept
 	}
 	if len(word) == 3 && (word[0] == '4' || word[0] == '5') && strings.Trim(word, "0123456789") == "" {
@@ -368,6 +372,7 @@ func accessActions() map[string]func(l lookup, key, text string) verdict {
 			l.logAction("hangup", text)
 			l.hangup()
 			l.conn.NetConn().Close()
+			l.checks.reply = "421 4.7.0 hung up" // reaches nobody, but the command has failed
 			return reject
 		},
 	}
@@ -385,14 +390,14 @@ func (l lookup) applicable(action string, exclusive bool) *transaction {
 	case exclusive && l.srv.set.proxyFilter != "":
 		l.log.Warn("access table %s: with smtpd_proxy_filter specified, action %s is unavailable", name, action)
 		return nil
-	case l.list == etrnList || l.where == "ETRN":
+	case exclusive && (l.list == etrnList || l.where == "ETRN"):
 		l.log.Warn("access table %s: action %s is unavailable in smtpd_etrn_restrictions", name, action)
 		return nil
-	case l.tx == nil && !l.srv.set.delayReject:
+	case l.tx == nil: // at VRFY and ETRN, too
 		l.log.Warn("access table %s: with smtpd_delay_reject=no, action %s is always skipped in Client host or Helo command restrictions", name, action)
 		return nil
 	}
-	return l.tx // nil at VRFY
+	return l.tx
 }
 
 // logNamed logs an action on a message: "<N>: CLASS TEXT".
@@ -420,6 +425,9 @@ func (l lookup) restrictions(value string) verdict {
 	el := *e.element
 	el.name, el.arg = value, l.table.Name()
 	e.element = &el
+	if e.checks.depth >= maxTableDepth {
+		return e.tooDeep()
+	}
 	return e.nested(l.srv.runtime.compile(value))
 }
 

@@ -26,13 +26,14 @@ const (
 	argTable           // type:name, or { type:name, ... }
 	argDomain          // a DNS list
 	argNumber
-	argServer // a policy service
+	argServer    // a policy service
+	argCertTable // as argTable, with options
 )
 
 // restriction is an entry of the registry: one word of the policy language.
 type restriction struct {
 	arg argument
-	run func(evaluation) verdict // nil: not built into this server
+	run func(evaluation) verdict
 }
 
 // configError is a mistake in main.cf; its text is what is logged as fatal.
@@ -47,7 +48,8 @@ type compiler struct {
 	classes  map[string][]element // smtpd_restriction_classes
 	tables   map[string]table.Table
 	env      table.Env
-	runtime  bool // text from an access table: may not name tables
+	runtime  bool  // text from an access table: may not name tables
+	err      error // the first mistake that the server must not start with
 }
 
 // compile compiles a list. list is nil for the body of a class, where a bare
@@ -103,8 +105,16 @@ func (c *compiler) element(words []string, i int) (el element, used int) {
 		el.arg, used = words[i+1], 1
 	}
 	switch {
-	case r.run == nil:
-		el.run = notBuilt(name)
+	case r.arg == argServer:
+		p, err := c.policyService(el.arg)
+		if err != nil {
+			el.run = func(e evaluation) verdict {
+				e.log.Warn("%v", err)
+				return e.serverError()
+			}
+			break
+		}
+		el.table, el.run, el.silent = p, r.run, true
 	case r.arg == argTable:
 		if !isTableSpec(el.arg) {
 			el.run = badTableArgument(name, el.arg)
@@ -116,23 +126,18 @@ func (c *compiler) element(words []string, i int) (el element, used int) {
 			break
 		}
 		el.table, el.run, el.silent = t, r.run, true
+	case r.arg == argCertTable:
+		el.run = c.certTable(&el, r.run)
 	default:
 		el.run = r.run
 	}
 	return el, used
 }
 
-func notBuilt(name string) func(evaluation) verdict {
-	return func(e evaluation) verdict {
-		e.log.Warn("restriction \"%s\" is not built into this server", name)
-		return e.serverError()
-	}
-}
-
 func missingArgument(name string, arg argument) func(evaluation) verdict {
 	return func(e evaluation) verdict {
 		switch arg {
-		case argTable:
+		case argTable, argCertTable:
 			e.log.Warn("restriction %s: bad argument \"%s\": need maptype:mapname", name, name)
 		case argNumber:
 			e.log.Warn("restriction %s must be followed by number", name)
@@ -140,6 +145,7 @@ func missingArgument(name string, arg argument) func(evaluation) verdict {
 			e.log.Warn("restriction %s must be followed by transport:server", name)
 		default:
 			e.log.Warn("restriction %s requires domain name argument", name)
+			return dunno
 		}
 		return e.serverError()
 	}
@@ -211,12 +217,21 @@ func (c *compiler) open(spec string) (table.Table, func(evaluation) verdict) {
 	return t, nil
 }
 
+// Limits of lists inside lists: in an access table, and of any kind.
+const (
+	maxTableDepth = 100
+	maxDepth      = 200
+)
+
+func (e evaluation) tooDeep() verdict {
+	e.log.Warn("access table %s entry %s causes unreasonable recursion", e.element.arg, e.element.name)
+	return e.serverError()
+}
+
 // nested runs a list inside a list.
 func (e evaluation) nested(elements []element) verdict {
-	const maxDepth = 100
 	if e.checks.depth >= maxDepth {
-		e.log.Warn("access table %s entry %s causes unreasonable recursion", e.element.arg, e.element.name)
-		return e.serverError()
+		return e.tooDeep()
 	}
 	e.checks.depth++
 	v := e.evaluate(elements)
@@ -251,6 +266,9 @@ func (srv *Server) loadPolicy(env table.Env) error {
 		srv.policy[list] = c.compile(conf.String(list.param))
 	}
 	srv.trialRelay = c.compile("permit_mynetworks, permit_sasl_authenticated, permit_auth_destination")
+	if c.err != nil {
+		return c.err
+	}
 	run := *c
 	run.runtime = true
 	srv.runtime = &run

@@ -147,6 +147,9 @@ func (s *session) cmdMail(args []smtp.Token) bool {
 	if !ok {
 		return s.protocolError("501 5.1.7 Bad sender address syntax")
 	}
+	if fixed, ok := s.srv.probeSender(addr); ok {
+		addr = fixed
+	}
 	tx.sender = addr
 	for _, a := range args[3:] {
 		if text := s.mailParameter(tx, a.Text); text != "" {
@@ -346,6 +349,10 @@ func (s *session) cmdRcpt(args []smtp.Token) bool {
 	if !ok {
 		return s.protocolError("501 5.1.3 Bad recipient address syntax")
 	}
+	fixed, probe := s.srv.probeSender(addr)
+	if probe {
+		addr = fixed // the answer to one of our own probes comes back to us
+	}
 	rcpt := recipientOptions{}
 	for _, a := range args[3:] {
 		if text := s.rcptParameter(&rcpt, a.Text); text != "" {
@@ -367,7 +374,11 @@ func (s *session) cmdRcpt(args []smtp.Token) bool {
 		return s.protocolError("553 5.6.7 Must declare SMTPUTF8 to send unicode address")
 	}
 	if !s.standAlone {
-		if text := s.milterRcpt(addr, args[2:], s.checkRcpt(addr)); text != "" {
+		refusal := ""
+		if !probe {
+			refusal = s.checkRcpt(addr)
+		}
+		if text := s.milterRcpt(addr, args[2:], refusal); text != "" {
 			s.reply("%s", text)
 			return false
 		}

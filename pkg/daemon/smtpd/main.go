@@ -24,6 +24,7 @@ import (
 	"posthaste/pkg/ipc/dial"
 	"posthaste/pkg/ipc/flush"
 	"posthaste/pkg/ipc/rewrite"
+	"posthaste/pkg/ipc/verify"
 	"posthaste/pkg/service"
 	"posthaste/pkg/spool/record"
 	"posthaste/pkg/sys/cred"
@@ -75,6 +76,7 @@ func (srv *Server) connectServices(rt *service.Runtime) {
 	c := rt.Config
 	client := rewrite.New(rewrite.FromConfig(c, rt.Log))
 	srv.rewrite = client
+	srv.verify = verify.New(verify.FromConfig(c, rt.Log))
 	options := cleanup.FromConfig(c)
 	srv.open = func(ctx context.Context, flags cleanup.Flags) (messageSink, error) {
 		return openCleanup(ctx, options, flags)

@@ -12,7 +12,7 @@ import (
 )
 
 // registry is the policy language: every restriction that can stand in a list,
-// by name (spec §4.4). Entries without function are known but not built.
+// by name (spec §4.4).
 func registry() map[string]restriction {
 	r := map[string]restriction{
 		"permit":          {run: func(evaluation) verdict { return accept }},
@@ -27,8 +27,8 @@ func registry() map[string]restriction {
 		"permit_mynetworks":          {run: permitMyNetworks},
 		"permit_inet_interfaces":     {run: permitInterfaces},
 		"permit_sasl_authenticated":  {run: permitAuthenticated},
-		"permit_tls_clientcerts":     {run: noOpinion}, // no client certificate is ever asked for
-		"permit_tls_all_clientcerts": {run: noOpinion},
+		"permit_tls_clientcerts":     {run: permitKnownCert},
+		"permit_tls_all_clientcerts": {run: permitAnyCert},
 		"permit_naked_ip_address":    {run: permitNakedAddress},
 
 		"reject_unknown_client_hostname":         {run: rejectUnknownClient},
@@ -68,27 +68,29 @@ func registry() map[string]restriction {
 		"check_recipient_access":               {arg: argTable, run: checkRecipientAccess},
 		"check_etrn_access":                    {arg: argTable, run: checkEtrnAccess},
 		"check_sasl_access":                    {arg: argTable, run: checkSaslAccess},
-		"check_ccert_access":                   {arg: argTable, run: noOpinion},
+		"check_ccert_access":                   {arg: argCertTable, run: checkCertAccess},
 
-		"check_policy_service":        {arg: argServer},
-		"permit_mx_backup":            {},
-		"reject_unverified_sender":    {},
-		"reject_unverified_recipient": {},
-		"reject_maps_rbl":             {},
+		"check_policy_service":        {arg: argServer, run: checkPolicyService},
+		"permit_mx_backup":            {run: permitMXBackup},
+		"reject_unverified_sender":    {run: rejectUnverifiedSender},
+		"reject_unverified_recipient": {run: rejectUnverifiedRecipient},
+
+		"reject_maps_rbl":             {run: rejectMapsRBL},
+		"reject_rbl":                  {arg: argDomain, run: rejectListedClient},
+		"reject_rbl_client":           {arg: argDomain, run: rejectListedClient},
+		"reject_rhsbl_client":         {arg: argDomain, run: rejectListedName(clientName)},
+		"reject_rhsbl_reverse_client": {arg: argDomain, run: rejectListedName(reverseName)},
+		"reject_rhsbl_helo":           {arg: argDomain, run: rejectListedName(heloName)},
+		"reject_rhsbl_sender":         {arg: argDomain, run: rejectListedName(senderAddress)},
+		"reject_rhsbl_recipient":      {arg: argDomain, run: rejectListedName(recipientAddress)},
+		"permit_dnswl_client":         {arg: argDomain, run: permitListedClient},
+		"permit_rhswl_client":         {arg: argDomain, run: permitListedName},
 	}
-	for _, name := range []string{"reject_rbl_client", "reject_rbl", "reject_rhsbl_client", "reject_rhsbl_reverse_client", "reject_rhsbl_helo",
-		"reject_rhsbl_sender", "reject_rhsbl_recipient", "permit_dnswl_client", "permit_rhswl_client"} {
-		r[name] = restriction{arg: argDomain}
-	}
-	for _, who := range []string{"client", "reverse_client_hostname", "helo", "sender", "recipient"} {
-		for _, what := range []string{"mx", "ns", "a"} {
-			r["check_"+who+"_"+what+"_access"] = restriction{arg: argTable}
-		}
+	for name, entry := range hostAccessRestrictions() {
+		r[name] = entry
 	}
 	return r
 }
-
-func noOpinion(evaluation) verdict { return dunno }
 
 func evaluateReject(e evaluation) verdict {
 	return e.rejectAs(classPolicy, e.srv.set.codes.reject, "5.7.1", e.subject, e.list.class, "Access denied")
@@ -445,7 +447,7 @@ func checkRelayDomains(e evaluation) verdict {
 	if v := e.destination(rcpt); v != dunno {
 		return v
 	}
-	return e.reject(classPolicy, 554, "5.7.1", "<%s>: Recipient address rejected: Relay access denied", rcpt)
+	return e.reject(classPolicy, e.srv.set.codes.relayDomains, "5.7.1", "<%s>: Recipient address rejected: Relay access denied", rcpt)
 }
 
 // loginOwners are the logins that smtpd_sender_login_maps allows a sender to

@@ -39,6 +39,7 @@ type checkState struct {
 	reply                               string // of the reject
 	warn                                bool   // under warn_if_reject
 	depth                               int
+	policyFailed                        bool // evaluating the default action of a policy service
 	unlistedRcpt, unlistedSender        bool // that check has run
 	deferIfPermit, deferIfReject        pendingReject
 	afterClient, afterHelo, afterSender pendingReject // deferIfPermit at the end of those stages
@@ -110,7 +111,8 @@ func (e evaluation) evaluate(elements []element) verdict {
 func (s *session) discarding() bool { return s.tx != nil && s.tx.discard }
 
 // permitsClient are restrictions that permit a client wherever they stand.
-var permitsClient = map[string]bool{"permit_mynetworks": true, "permit_inet_interfaces": true, "permit_sasl_authenticated": true}
+var permitsClient = map[string]bool{"permit_mynetworks": true, "permit_inet_interfaces": true, "permit_sasl_authenticated": true,
+	"permit_dnswl_client": true, "permit_rhswl_client": true}
 
 // logPermit writes what smtpd_log_access_permit_actions asks for.
 func (e evaluation) logPermit(action, class, name, from string) {
@@ -127,6 +129,10 @@ func (e evaluation) logPermit(action, class, name, from string) {
 	}
 	e.logAction("permit", text)
 }
+
+// maxRejectText bounds a rejection, in bytes. The original has no limit of its
+// own: texts longer than the 512 bytes of RFC 5321 section 4.5.3.1.5 are sent.
+const maxRejectText = 8192
 
 // refuse is the one place where a rejection is made: it is logged, turned into
 // a warning under warn_if_reject, replaced by an earlier deferral, and made
@@ -145,8 +151,8 @@ func (s *session) refuse(class errorClass, code int, dsn, text string) string {
 		reply = "450 4.7.1 Service unavailable"
 	}
 	reply = smtp.Printable(reply, ' ')
-	if len(reply) > 510 {
-		reply = reply[:510]
+	if len(reply) > maxRejectText {
+		reply = reply[:maxRejectText]
 	}
 	if p := s.checks.deferIfReject; !warn && p.active && reply[0] == '5' {
 		s.checks.warn = false

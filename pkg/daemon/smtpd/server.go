@@ -54,6 +54,15 @@ type Server struct {
 	rewriteClients []element
 	tlsEngine      *tlsEngine
 
+	dnsLists                 listCache
+	rblReplies               *table.Maps
+	dnsFilter                *table.Maps
+	backupNetworks           matcher
+	policies                 map[string]*policyService // by argument
+	verify                   verifier
+	verifySender, verifyRcpt verification
+	warnMapsRBL              sync.Once
+
 	notify           errorClass
 	autoUTF8         cleanup.Flags
 	defaultVERP      string
@@ -99,6 +108,7 @@ type maps struct {
 	localRcpt, virtualMailbox, relayRcpt, virtualAlias *table.Maps
 	canonical, rcptCanonical, senderCanonical          *table.Maps
 	senderLogin, ehlo, footer, commandFilter           *table.Maps
+	clientCerts, sni                                   *table.Maps
 }
 
 // newServer opens the tables and lists of a configuration; it makes no
@@ -138,6 +148,9 @@ func newServer(c *conf.Config, env table.Env, log *maillog.Logger, standAlone bo
 		return srv, srv.closePolicy()
 	}
 	if err := srv.openMaps(); err != nil {
+		return nil, err
+	}
+	if err := srv.openRestrictions(); err != nil {
 		return nil, err
 	}
 	if err := srv.loadPolicy(env); err != nil {
@@ -197,7 +210,7 @@ func (srv *Server) openLists() error {
 func (srv *Server) closePolicy() error {
 	empty := table.NewMaps(srv.env, "none")
 	m := &srv.maps
-	for _, t := range []**table.Maps{&m.localRcpt, &m.virtualMailbox, &m.relayRcpt, &m.virtualAlias, &m.canonical, &m.rcptCanonical, &m.senderCanonical, &m.senderLogin, &m.ehlo, &m.footer, &m.commandFilter} {
+	for _, t := range []**table.Maps{&m.localRcpt, &m.virtualMailbox, &m.relayRcpt, &m.virtualAlias, &m.canonical, &m.rcptCanonical, &m.senderCanonical, &m.senderLogin, &m.ehlo, &m.footer, &m.commandFilter, &m.clientCerts, &m.sni} {
 		*t = empty
 	}
 	return nil
@@ -222,6 +235,8 @@ func (srv *Server) openMaps() error {
 		{&m.ehlo, "smtpd_discard_ehlo_keyword_address_maps", 0},
 		{&m.footer, "smtpd_reject_footer_maps", 0},
 		{&m.commandFilter, "smtpd_command_filter", table.FoldFix},
+		{&m.clientCerts, "relay_clientcerts", table.FoldFix},
+		{&m.sni, "tls_server_sni_maps", table.FoldFix | table.SrcRHSIsFile},
 	} {
 		opened, err := table.OpenMaps(srv.env, t.param, srv.conf.String(t.param), t.flags)
 		if err != nil {
@@ -235,7 +250,7 @@ func (srv *Server) openMaps() error {
 // changed names a table whose file has changed since it was opened.
 func (srv *Server) changed() (string, bool) {
 	m := &srv.maps
-	for _, t := range []*table.Maps{m.localRcpt, m.virtualMailbox, m.relayRcpt, m.virtualAlias, m.canonical, m.rcptCanonical, m.senderCanonical, m.senderLogin, m.ehlo, m.footer, m.commandFilter} {
+	for _, t := range []*table.Maps{m.localRcpt, m.virtualMailbox, m.relayRcpt, m.virtualAlias, m.canonical, m.rcptCanonical, m.senderCanonical, m.senderLogin, m.ehlo, m.footer, m.commandFilter, m.clientCerts, m.sni, srv.rblReplies, srv.dnsFilter} {
 		if name, changed := t.Changed(); changed {
 			return name, true
 		}
@@ -266,10 +281,9 @@ func (s *session) ident() string { return anvil.Ident(s.srv.service, s.peer.addr
 // limits (spec §1.8); false means that it was turned away.
 func (s *session) countConnection() bool {
 	limits := s.srv.set.limits
-	if s.srv.newCounter == nil || !limits.any() || s.standAlone || s.xclient.granted || s.allowed(s.srv.lists.eventExceptions).granted {
+	if !s.openCounter() {
 		return true
 	}
-	s.counter = s.srv.newCounter()
 	count, rate, err := s.counter.Connect(s.ctx, s.ident())
 	if err != nil {
 		s.counter.Close()
@@ -287,6 +301,17 @@ func (s *session) countConnection() bool {
 			s.log.Warn("Connection %s limit exceeded: %d from %s for service %s", l.what, l.n, s.peer.namaddr, s.srv.service)
 			return false
 		}
+	}
+	return true
+}
+
+// openCounter makes the session's connection to anvil, if it is to be counted.
+func (s *session) openCounter() bool {
+	if s.srv.newCounter == nil || !s.srv.set.limits.any() || s.standAlone || s.xclient.granted || s.allowed(s.srv.lists.eventExceptions).granted {
+		return false
+	}
+	if s.counter == nil {
+		s.counter = s.srv.newCounter()
 	}
 	return true
 }
@@ -356,7 +381,7 @@ func (srv *Server) loadRewriteClients() {
 	srv.rewriteClients = nil
 	names := map[string]func(evaluation) verdict{
 		"permit_inet_interfaces": permitInterfaces, "permit_mynetworks": permitMyNetworks, "permit_sasl_authenticated": permitAuthenticated,
-		"permit_tls_clientcerts": noOpinion, "permit_tls_all_clientcerts": noOpinion,
+		"permit_tls_clientcerts": rewriteForCert(false), "permit_tls_all_clientcerts": rewriteForCert(true),
 	}
 	words := table.SplitList(srv.conf.String("local_header_rewrite_clients"))
 	for i := 0; i < len(words); i++ {

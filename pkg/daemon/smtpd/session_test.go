@@ -210,13 +210,6 @@ func TestMissingAbilities(t *testing.T) {
 	if out := talk(t, srv, "C: EHLO x", "C: MAIL FROM:<a@b.example>", "C: RCPT TO:<bob>", "C: QUIT"); !strings.Contains(out, "451 4.3.0 Error: queue file write error") {
 		t.Error(out)
 	}
-	srv, _, log := newTestServer(t, [][2]string{{"smtpd_recipient_restrictions", "permit_mx_backup"}})
-	if out := talk(t, srv, "C: EHLO x", "C: MAIL FROM:<a@b.example>", "C: RCPT TO:<bob>", "C: QUIT"); !strings.Contains(out, "RCPT TO:<bob>\nS: 451 4.3.5 Server configuration error") {
-		t.Error(out)
-	}
-	if !strings.Contains(strings.Join(log.Lines(), "\n"), `"permit_mx_backup" is not built into this server`) {
-		t.Error(log.Lines())
-	}
 }
 
 func TestNotice(t *testing.T) {

@@ -62,6 +62,13 @@ type settings struct {
 	upstreamProxy   string
 	upstreamTimeout time.Duration
 	saslEnable      bool
+	defaultRBLReply string
+	origin          string
+	verifyService   string // address verification
+	verifyPolls     int
+	verifyDelay     time.Duration
+	probeSender     string // address_verify_sender
+	probeTTL        time.Duration
 	stress          string
 
 	limits   rateLimits
@@ -87,15 +94,7 @@ type codes struct {
 // tempfailActions say for what a temporary lookup problem defers at once
 // rather than only what would otherwise be permitted.
 type tempfailActions struct {
-	helo, address bool // true: "defer"
-}
-
-// tlsSettings are what STARTTLS needs.
-type tlsSettings struct {
-	use, enforce, wrapper, authOnly, askCert, header bool
-	certFile, keyFile, chainFiles                    string
-	protocols, mandatoryProtocols                    string
-	logLevel                                         string
+	helo, address, sender, recipient bool // true: "defer"
 }
 
 func loadSettings(c *conf.Config) (*settings, error) {
@@ -128,7 +127,10 @@ func loadSettings(c *conf.Config) (*settings, error) {
 		milterAction: c.String("milter_default_action"), milterMaps: c.String("smtpd_milter_maps"),
 		upstreamProxy: c.String("smtpd_upstream_proxy_protocol"), upstreamTimeout: c.Duration("smtpd_upstream_proxy_timeout"),
 		saslEnable: c.Bool("smtpd_sasl_auth_enable"), stress: c.String("stress"), protocols: c.String("inet_protocols"),
-		version: c.MailVersion(),
+		version: c.MailVersion(), defaultRBLReply: c.Raw("default_rbl_reply"), origin: c.String("myorigin"),
+		verifyService: c.String("address_verify_service_name"), verifyPolls: c.Int("address_verify_poll_count"),
+		verifyDelay: c.Duration("address_verify_poll_delay"), probeSender: c.String("address_verify_sender"),
+		probeTTL: c.Duration("address_verify_sender_ttl"),
 	}
 	s.limits = rateLimits{
 		c.Int("smtpd_client_connection_count_limit"), c.Int("smtpd_client_connection_rate_limit"),
@@ -168,7 +170,8 @@ func (s *settings) loadChoices(c *conf.Config) error {
 	for _, p := range []struct {
 		name string
 		to   *bool
-	}{{"unknown_helo_hostname_tempfail_action", &s.tempfail.helo}, {"unknown_address_tempfail_action", &s.tempfail.address}} {
+	}{{"unknown_helo_hostname_tempfail_action", &s.tempfail.helo}, {"unknown_address_tempfail_action", &s.tempfail.address},
+		{"unverified_sender_tempfail_action", &s.tempfail.sender}, {"unverified_recipient_tempfail_action", &s.tempfail.recipient}} {
 		switch v := c.String(p.name); strings.ToLower(v) {
 		case "defer":
 			*p.to = true
@@ -178,35 +181,6 @@ func (s *settings) loadChoices(c *conf.Config) error {
 		}
 	}
 	return s.loadTLS(c)
-}
-
-func (s *settings) loadTLS(c *conf.Config) error {
-	t := &s.tls
-	*t = tlsSettings{
-		use: c.Bool("smtpd_use_tls"), enforce: c.Bool("smtpd_enforce_tls"), wrapper: c.Bool("smtpd_tls_wrappermode"),
-		authOnly: c.Bool("smtpd_tls_auth_only"), askCert: c.Bool("smtpd_tls_ask_ccert"), header: c.Bool("smtpd_tls_received_header"),
-		certFile: c.String("smtpd_tls_cert_file"), keyFile: c.String("smtpd_tls_key_file"), chainFiles: c.String("smtpd_tls_chain_files"),
-		protocols: c.String("smtpd_tls_protocols"), mandatoryProtocols: c.String("smtpd_tls_mandatory_protocols"),
-		logLevel: c.String("smtpd_tls_loglevel"),
-	}
-	if t.wrapper {
-		t.enforce = true
-	} else if level := c.String("smtpd_tls_security_level"); level != "" {
-		switch level {
-		case "none":
-			t.use, t.enforce = false, false
-		case "may":
-			t.use, t.enforce = true, false
-		case "encrypt", "fingerprint", "verify", "secure":
-			t.use, t.enforce = true, true
-		default:
-			return configError("Invalid TLS level \"%s\"", level)
-		}
-	}
-	if t.enforce {
-		t.use, t.authOnly = true, true
-	}
-	return nil
 }
 
 // compatAtLeast reports whether compatibility_level has at least that major

@@ -4,141 +4,29 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
+	"posthaste/pkg/ipc/anvil"
 	"posthaste/pkg/wire/smtp"
+	mailtls "posthaste/pkg/wire/tls"
 )
-
-// tlsEngine is the server's side of TLS.
-type tlsEngine struct{ config *tls.Config }
 
 // tlsState is the TLS of a session.
 type tlsState struct {
-	protocol, cipher string
-	bits             int
-	exchange         string // key exchange of TLS 1.3
-}
+	mailtls.Summary
+	cert    *x509.Certificate // the client's; nil is none
+	trusted bool              // it leads to one of our CAs
+	resumed bool
 
-// loadTLS reads certificate and key (as root). Without them STARTTLS is
-// offered and answered 454, as by the original (spec §7).
-func (srv *Server) loadTLS() {
-	t := srv.set.tls
-	if !t.use || srv.standAlone {
-		return
-	}
-	certFile, keyFile := t.certFile, t.keyFile
-	if t.chainFiles != "" {
-		certFile = strings.FieldsFunc(t.chainFiles, func(r rune) bool { return strings.ContainsRune(", \t\r\n", r) })[0]
-		keyFile = certFile
-	}
-	if certFile == "" || certFile == "none" {
-		srv.log.Warn("No server certs available. TLS won't be enabled")
-		return
-	}
-	cert, err := loadPair(certFile, keyFile)
-	if err != nil {
-		srv.log.Warn("%v: disabling TLS support", err)
-		return
-	}
-	list := t.protocols
-	if t.enforce {
-		list = t.mandatoryProtocols
-	}
-	low, high, err := protocolRange(list)
-	if err != nil {
-		srv.log.Warn("%v: disabling TLS support", err)
-		return
-	}
-	srv.tlsEngine = &tlsEngine{&tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: low, MaxVersion: high}}
-}
-
-// loadPair reads a certificate chain and its key, which may be in one file.
-func loadPair(certFile, keyFile string) (tls.Certificate, error) {
-	certs, err := os.ReadFile(certFile)
-	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("cannot get RSA certificate from file \"%s\"", certFile)
-	}
-	key, err := os.ReadFile(keyFile)
-	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("cannot get RSA private key from file \"%s\"", keyFile)
-	}
-	cert, err := tls.X509KeyPair(certs, key)
-	if err != nil {
-		if block, _ := pem.Decode(certs); block == nil {
-			return cert, fmt.Errorf("cannot get RSA certificate from file \"%s\"", certFile)
-		}
-		return cert, fmt.Errorf("cannot get RSA private key from file \"%s\"", keyFile)
-	}
-	if cert.Leaf == nil {
-		cert.Leaf, _ = x509.ParseCertificate(cert.Certificate[0])
-	}
-	return cert, nil
-}
-
-var tlsVersions = []struct {
-	name string
-	id   uint16
-}{{"TLSv1", tls.VersionTLS10}, {"TLSv1.1", tls.VersionTLS11}, {"TLSv1.2", tls.VersionTLS12}, {"TLSv1.3", tls.VersionTLS13}}
-
-// protocolRange turns a protocol list into the lowest and highest version;
-// versions excluded in between cannot be expressed and stay in.
-func protocolRange(list string) (low, high uint16, err error) {
-	allowed := map[uint16]bool{}
-	var include, exclude []uint16
-	bottom, top := uint16(0), uint16(0xffff)
-	find := func(name string) (uint16, bool) {
-		if strings.EqualFold(name, "SSLv2") || strings.EqualFold(name, "SSLv3") {
-			return tls.VersionSSL30, true //lint:ignore SA1019 the name only
-		}
-		for _, v := range tlsVersions {
-			if strings.EqualFold(v.name, name) {
-				return v.id, true
-			}
-		}
-		return 0, false
-	}
-	for _, word := range strings.FieldsFunc(list, func(r rune) bool { return strings.ContainsRune(", \t\r\n:", r) }) {
-		name := strings.TrimLeft(word, "!<>=")
-		v, ok := find(name)
-		if !ok {
-			return 0, 0, fmt.Errorf("Invalid TLS protocol list \"%s\"", list)
-		}
-		switch {
-		case strings.HasPrefix(word, ">="):
-			bottom = v
-		case strings.HasPrefix(word, "<="):
-			top = v
-		case strings.HasPrefix(word, "!"):
-			exclude = append(exclude, v)
-		default:
-			include = append(include, v)
-		}
-	}
-	for _, v := range tlsVersions {
-		allowed[v.id] = len(include) == 0 && v.id >= bottom && v.id <= top
-	}
-	for _, v := range include {
-		allowed[v] = true
-	}
-	for _, v := range exclude {
-		allowed[v] = false
-	}
-	for _, v := range tlsVersions {
-		if allowed[v.id] {
-			if low == 0 {
-				low = v.id
-			}
-			high = v.id
-		}
-	}
-	if low == 0 {
-		return 0, 0, fmt.Errorf("Invalid TLS protocol list \"%s\"", list)
-	}
-	return low, high, nil
+	// Names and digests of the certificate.
+	subject, issuer             string
+	fingerprint, keyFingerprint string
 }
 
 // offersTLS reports whether EHLO announces STARTTLS.
@@ -160,14 +48,15 @@ func (s *session) cmdStartTLS(args []smtp.Token) bool {
 		s.classes |= classSoftware
 		s.reply("454 4.7.0 TLS not available due to local problem")
 		return false
+	case s.tooManyTLS():
+		s.classes |= classPolicy
+		s.log.Warn("Refusing STARTTLS request from %s for service %s", s.peer.namaddr, s.srv.service)
+		s.reply("454 4.7.0 Error: too many new TLS sessions from %s", s.peer.namaddr)
+		return false
 	}
 	s.reply("220 2.0.0 Ready to start TLS")
 	if err := s.conn.Flush(); err != nil {
 		s.fail(err)
-		return false
-	}
-	if !s.handshake() {
-		s.over, s.reason = true, reasonLost
 		return false
 	}
 	if s.heloGiven {
@@ -176,6 +65,17 @@ func (s *session) cmdStartTLS(args []smtp.Token) bool {
 	s.helo, s.heloGiven = "", false
 	s.sasl = saslState{}
 	s.reset()
+	if !s.handshake() {
+		s.over, s.reason = true, reasonLost
+		return false
+	}
+	if text := s.certificateTrouble(); text != "" {
+		if _, err := s.conn.ReadLine(s.srv.set.lineLimit, smtp.AnyCRs); err != nil {
+			s.fail(err)
+			return true
+		}
+		s.abortTLS(text)
+	}
 	return true
 }
 
@@ -185,99 +85,201 @@ func (s *session) wrapperTLS() bool {
 		s.log.Warn("Wrapper-mode request dropped from %s for service %s. TLS context initialization failed. For details see earlier warnings in your logs.", s.peer.namaddr, s.srv.service)
 		return false
 	}
+	if s.tooManyTLS() {
+		s.log.Warn("Refusing TLS service request from %s for service %s", s.peer.namaddr, s.srv.service)
+		return false
+	}
 	if !s.handshake() {
 		s.log.Info("%s after %s from %s", reasonLost, s.where, s.peer.namaddr)
 		return false
 	}
+	if text := s.certificateTrouble(); text != "" {
+		s.abortTLS(text)
+	}
 	return true
+}
+
+// certificateTrouble says why the client's certificate is not the one that is
+// required.
+func (s *session) certificateTrouble() string {
+	text := ""
+	switch {
+	case !s.srv.set.tls.reqCert || s.hungUp:
+	case s.tls.cert == nil:
+		text = "No client certificate presented"
+	case !s.tls.trusted:
+		text = "Client certificate not trusted"
+	}
+	if text != "" {
+		s.log.Info("NOQUEUE: abort: TLS from %s: %s", s.peer.namaddr, text)
+	}
+	return text
+}
+
+func (s *session) abortTLS(text string) {
+	s.classes |= classPolicy
+	s.reply("421 4.7.1 %s Error: %s", s.srv.set.hostname, text)
+}
+
+// tooManyTLS asks whether the client has made more new TLS sessions than
+// smtpd_client_new_tls_session_rate_limit.
+func (s *session) tooManyTLS() bool {
+	limit := s.srv.set.limits.newTLS
+	if limit <= 0 || !s.openCounter() {
+		return false
+	}
+	n, err := s.counter.Count(s.ctx, anvil.NewTLSStatus, s.ident())
+	return err == nil && n > limit
+}
+
+// countTLS counts a new TLS session, or a failure to make one.
+func (s *session) countTLS() {
+	limit := s.srv.set.limits.newTLS
+	if limit <= 0 || s.counter == nil {
+		return
+	}
+	n, err := s.counter.Count(s.ctx, anvil.NewTLS, s.ident())
+	if err != nil || n <= limit {
+		return
+	}
+	s.classes |= classPolicy
+	s.log.Warn("New TLS session rate limit exceeded: %d from %s for service %s", n, s.peer.namaddr, s.srv.service)
+	if s.tls != nil {
+		s.reply("421 4.7.0 %s Error: too many new TLS sessions from %s", s.srv.set.hostname, s.peer.namaddr)
+	}
 }
 
 // handshake puts TLS on the connection. Input that came before it is thrown
 // away (spec §1.5).
 func (s *session) handshake() bool {
+	ok := s.startTLS()
+	if !ok || !s.tls.resumed {
+		s.countTLS()
+	}
+	return ok
+}
+
+func (s *session) startTLS() bool {
+	engine, mask := s.srv.tlsEngine, s.srv.set.tls.log
+	if mask.Has(mailtls.LogVerbose) {
+		s.log.Info("setting up TLS connection from %s", s.peer.namaddr)
+	}
+	if engine.cipherErr != nil {
+		s.log.Warn("%s: %v", s.peer.namaddr, engine.cipherErr)
+		return false
+	}
+	if mask.Has(mailtls.LogVerbose) {
+		s.log.Info("%s: TLS cipher list \"%s\"", s.peer.namaddr, engine.ciphers)
+	}
 	timeout := s.srv.set.startTLSTimeout
 	raw := s.conn.NetConn()
 	raw.SetDeadline(time.Now().Add(timeout))
 	ctx, cancel := context.WithTimeout(s.ctx, timeout)
 	defer cancel()
-	conn := tls.Server(raw, s.srv.tlsEngine.config)
+	h := &handshake{s: s, engine: engine}
+	conn := tls.Server(raw, h.config())
 	err := conn.HandshakeContext(ctx)
 	raw.SetDeadline(time.Time{})
 	if err != nil {
-		what := "-1"
-		if isEOF(err) {
-			what = "lost connection"
-		} else if ctx.Err() != nil {
-			what = "Connection timed out"
-		}
-		s.log.Info("SSL_accept error from %s: %s", s.peer.namaddr, what)
-		if what == "-1" {
-			s.log.Warn("TLS library problem: %s", smtp.Printable(err.Error(), '?'))
-		}
+		s.logHandshakeError(err)
 		return false
 	}
 	s.conn.Replace(conn)
 	st := conn.ConnectionState()
-	s.tls = describeTLS(st)
-	if level := s.srv.set.tls.logLevel; level != "" && level != "0" && level != "none" {
-		sni := ""
-		if st.ServerName != "" {
-			sni = " to " + smtp.Printable(st.ServerName, '?')
-		}
-		s.log.Info("Anonymous TLS connection established from %s%s: %s with cipher %s (%d/%d bits)%s", s.peer.namaddr, sni, s.tls.protocol, s.tls.cipher, s.tls.bits, s.tls.bits, s.tls.exchange)
-	}
+	s.tls = h.describe(&st)
+	s.logTLS(h, &st)
 	return true
 }
 
-func describeTLS(st tls.ConnectionState) *tlsState {
-	t := &tlsState{cipher: opensslName(tls.CipherSuiteName(st.CipherSuite)), bits: 128}
-	for _, v := range tlsVersions {
-		if v.id == st.Version {
-			t.protocol = v.name
-		}
+// logHandshakeError tells lost connections and system errors from errors of
+// the protocol, which come with the library's text.
+func (s *session) logHandshakeError(err error) {
+	var errno syscall.Errno
+	what := "-1"
+	switch {
+	case isEOF(err):
+		what = reasonLost
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
+		what = "Connection timed out"
+	case errors.As(err, &errno) && !errors.Is(err, io.EOF):
+		what = strings.ToUpper(errno.Error()[:1]) + errno.Error()[1:]
 	}
-	if strings.Contains(t.cipher, "256") || strings.Contains(t.cipher, "CHACHA") {
-		if !strings.Contains(t.cipher, "128") {
-			t.bits = 256
-		}
+	s.log.Info("SSL_accept error from %s: %s", s.peer.namaddr, what)
+	if what == "-1" {
+		s.log.Warn("TLS library problem: %s", smtp.Printable(err.Error(), '?'))
 	}
-	if st.Version == tls.VersionTLS13 && st.CurveID != 0 {
-		switch st.CurveID {
-		case tls.X25519:
-			t.exchange = " key-exchange X25519"
-		case tls.CurveP256, tls.CurveP384, tls.CurveP521:
-			t.exchange = fmt.Sprintf(" key-exchange ECDHE (%s)", map[tls.CurveID]string{tls.CurveP256: "prime256v1", tls.CurveP384: "secp384r1", tls.CurveP521: "secp521r1"}[st.CurveID])
-		default:
-			t.exchange = " key-exchange " + st.CurveID.String()
-		}
+}
+
+func (h *handshake) describe(st *tls.ConnectionState) *tlsState {
+	t := &tlsState{Summary: mailtls.Describe(st, mailtls.ServerSide, &h.recorder), resumed: st.DidResume}
+	if len(st.PeerCertificates) > 0 {
+		c := st.PeerCertificates[0]
+		t.cert = c
+		t.subject, t.issuer = mailtls.SubjectCN(c), mailtls.IssuerName(c)
+		t.fingerprint, t.keyFingerprint = h.engine.digest.Cert(c), h.engine.digest.PublicKey(c)
 	}
 	return t
 }
 
-// opensslName is a cipher suite in OpenSSL's words, which logs and headers
-// have always shown.
-func opensslName(name string) string {
-	if !strings.Contains(name, "_WITH_") {
-		return name // TLS 1.3 suites have the same name everywhere
+// logTLS judges the client's certificate and writes what smtpd_tls_loglevel
+// asks for.
+func (s *session) logTLS(h *handshake, st *tls.ConnectionState) {
+	set, t, peer := &s.srv.set.tls, s.tls, strings.ToLower(s.peer.namaddr)
+	trust := mailtls.Anonymous
+	verdict := h.engine.verifier.Verify(st.PeerCertificates, s.srv.now())
+	if set.log.Has(mailtls.LogVerbose) && !t.resumed {
+		for _, line := range verdict.Trace() {
+			s.log.Info("%s: %s", peer, line)
+		}
 	}
-	exchange, cipher, _ := strings.Cut(strings.TrimPrefix(name, "TLS_"), "_WITH_")
-	cipher = strings.NewReplacer("AES_128", "AES128", "AES_256", "AES256", "CHACHA20_POLY1305_SHA256", "CHACHA20-POLY1305",
-		"3DES_EDE_CBC_SHA", "DES-CBC3-SHA", "CBC_SHA", "SHA", "RC4_128", "RC4").Replace(cipher)
-	out := strings.ReplaceAll(cipher, "_", "-")
-	if exchange != "RSA" {
-		out = strings.ReplaceAll(exchange, "_", "-") + "-" + out
+	if set.log.Has(mailtls.LogCache) {
+		switch {
+		case t.resumed:
+			s.log.Info("%s: Reusing old session (RFC 5077 session ticket)", peer)
+		case !h.expires.IsZero():
+			s.log.Info("%s: Issuing session ticket, key expiration: %d", peer, h.expires.Unix())
+		}
 	}
-	return out
+	if t.cert != nil {
+		t.trusted, trust = verdict.Trusted(), mailtls.Untrusted
+		if t.trusted {
+			trust = mailtls.Trusted
+		}
+		if set.log.Has(mailtls.LogVerbose) {
+			s.log.Info("subject=%s", mailtls.DistinguishedName(t.cert.Subject))
+			s.log.Info("issuer=%s", mailtls.DistinguishedName(t.cert.Issuer))
+		}
+		if set.log.Has(mailtls.LogPeerCert) {
+			s.log.Info("%s: subject_CN=%s, issuer=%s, fingerprint=%s, pkey_fingerprint=%s", peer, t.subject, t.issuer, t.fingerprint, t.keyFingerprint)
+		}
+		if !t.trusted && (set.log.Has(mailtls.LogUntrusted) || set.reqCert) {
+			if t.resumed {
+				s.log.Info("%s: re-using session with untrusted certificate, look for details earlier in the log", peer)
+			} else {
+				s.log.Info("%s", verdict.Message("client", peer))
+			}
+		}
+	}
+	if set.log.Has(mailtls.LogSummary) {
+		s.log.Info("%s", t.Line(trust, "established from", peer, h.matched))
+	}
 }
 
-// headerLines are the lines of the Received: header about TLS.
+// headerLines are the lines of the Received: header about TLS; asked tells
+// that clients are asked for a certificate.
 func (t *tlsState) headerLines(asked bool) []string {
-	lines := []string{fmt.Sprintf("\t(using %s with cipher %s (%d/%d bits)", t.protocol, t.cipher, t.bits, t.bits)}
-	if t.exchange != "" {
-		lines = append(lines, "\t"+t.exchange)
+	var lines []string
+	for i, line := range t.HeaderLines() {
+		if i > 0 {
+			line = " " + line
+		}
+		lines = append(lines, "\t"+line)
 	}
-	lines[len(lines)-1] += ")"
-	if asked {
+	word := map[bool]string{true: "verified OK", false: "not verified"}
+	switch {
+	case t.cert != nil:
+		return append(lines, fmt.Sprintf("\t(Client CN \"%s\", Issuer \"%s\" (%s))", commentText(t.subject), commentText(t.issuer), word[t.trusted]))
+	case asked:
 		return append(lines, "\t(Client did not present a certificate)")
 	}
 	return append(lines, "\t(No client certificate requested)")

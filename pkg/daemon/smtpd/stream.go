@@ -253,7 +253,7 @@ func (s *session) received() []string {
 		with += "A"
 	}
 	if set.tls.header && s.tls != nil {
-		lines = append(lines, s.tls.headerLines(set.tls.askCert)...)
+		lines = append(lines, s.tls.headerLines(set.tls.asks())...)
 	}
 	if s.sasl.user != "" && s.srv.saslHeader {
 		lines = append(lines, fmt.Sprintf("\t(Authenticated sender: %s)", commentText(s.sasl.user)))

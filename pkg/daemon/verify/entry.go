@@ -106,37 +106,3 @@ func printable(s string) string {
 	}
 	return b.String()
 }
-
-// probeSender is the sender of a probe at a time: with a ttl its local part
-// ends in the number of the current period, so that an address that leaked to
-// spammers goes out of use (address_verify_sender_ttl).
-func probeSender(addr string, ttl time.Duration, now time.Time) string {
-	if ttl < time.Second || addr == "" {
-		return addr
-	}
-	local, domain, found := cutLast(addr, "@")
-	period := base31(uint64(now.Unix() / int64(ttl/time.Second)))
-	if !found {
-		return local + period
-	}
-	return local + period + "@" + domain
-}
-
-func cutLast(s, sep string) (before, after string, found bool) {
-	if i := strings.LastIndex(s, sep); i >= 0 {
-		return s[:i], s[i+len(sep):], true
-	}
-	return s, "", false
-}
-
-// base31 writes a number with digits and the capital consonants.
-func base31(n uint64) string {
-	const digits = "0123456789BCDFGHJKLMNPQRSTVWXYZ"
-	var b []byte
-	for {
-		b = append([]byte{digits[n%31]}, b...)
-		if n /= 31; n == 0 {
-			return string(b)
-		}
-	}
-}

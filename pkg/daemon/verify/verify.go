@@ -294,7 +294,7 @@ func prober(rt *service.Runtime) func(context.Context, string) error {
 			if err != nil {
 				return err
 			}
-			from = probeSender(full, ttl, time.Now())
+			from = protocol.ProbeSender(full, ttl, time.Now())
 		}
 		p, err := cleanup.NewPost(ctx, c, cleanup.PostOptions{
 			Sender: from, Recipient: addr, Class: cleanup.ClassVerify, TraceFlags: probeFlag, NoWait: true, Log: rt.Log,

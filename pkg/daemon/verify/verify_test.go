@@ -7,6 +7,7 @@ import (
 	"net"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -212,31 +213,11 @@ func TestCleanup(t *testing.T) {
 func TestMemoryIsBounded(t *testing.T) {
 	s := memory()
 	for i := range maxInMemory {
-		s.values[base31(uint64(i))] = "x"
+		s.values[strconv.Itoa(i)] = "x"
 	}
 	s.put(t.Context(), "new", "y")
 	if _, found, _ := s.get(t.Context(), "new"); !found || len(s.values) != maxInMemory {
 		t.Error(found, len(s.values))
-	}
-}
-
-// Senders and times were seen in probes of Debian's daemon.
-func TestProbeSender(t *testing.T) {
-	for _, c := range []struct {
-		addr string
-		ttl  time.Duration
-		now  int64
-		want string
-	}{
-		{"double-bounce@origin.test", time.Second, 1795340941, "double-bounce20Q0JRX@origin.test"},
-		{"double-bounce@origin.test", time.Second, 1795340944, "double-bounce20Q0JS0@origin.test"},
-		{"double-bounce@origin.test", 100 * time.Second, 1795341348, "double-bounceMFN0C@origin.test"},
-		{"double-bounce@origin.test", 0, 1795341348, "double-bounce@origin.test"},
-		{"", time.Second, 1795341348, ""},
-	} {
-		if got := probeSender(c.addr, c.ttl, time.Unix(c.now, 0)); got != c.want {
-			t.Errorf("%+v: %q", c, got)
-		}
 	}
 }
 

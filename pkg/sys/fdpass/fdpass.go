@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,27 +26,45 @@ func Send(conn *net.UnixConn, fd int) error {
 // Recv takes a descriptor, close-on-exec. The deadline of conn applies.
 // Descriptors beyond the first are closed.
 func Recv(conn *net.UnixConn) (*os.File, error) {
-	data := make([]byte, 1)
-	control := make([]byte, unix.CmsgSpace(4*4))
-	n, nc, _, _, err := conn.ReadMsgUnix(data, control)
+	fd, err := RecvFD(conn)
 	if err != nil {
 		return nil, err
+	}
+	return os.NewFile(uintptr(fd), "passed"), nil
+}
+
+// RecvFD is Recv for any UNIX-domain socket; the caller owns the descriptor.
+func RecvFD(conn syscall.Conn) (int, error) {
+	rc, err := conn.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	data, control := make([]byte, 1), make([]byte, unix.CmsgSpace(4*4))
+	var n, nc int
+	var failed error
+	err = rc.Read(func(s uintptr) bool {
+		n, nc, _, _, failed = unix.Recvmsg(int(s), data, control, unix.MSG_CMSG_CLOEXEC)
+		return failed != unix.EAGAIN && failed != unix.EINTR
+	})
+	if err == nil {
+		err = failed
+	}
+	if err != nil {
+		return -1, err
 	}
 	fds, err := descriptors(control[:nc])
-	if err != nil {
-		return nil, err
+	switch {
+	case err != nil:
+		return -1, err
+	case len(fds) == 0 && n == 0:
+		return -1, fmt.Errorf("%w: end of input", ErrNoDescriptor)
+	case len(fds) == 0:
+		return -1, ErrNoDescriptor
 	}
-	if len(fds) == 0 {
-		if n == 0 {
-			return nil, fmt.Errorf("%w: end of input", ErrNoDescriptor)
-		}
-		return nil, ErrNoDescriptor
+	for _, extra := range fds[1:] {
+		unix.Close(extra)
 	}
-	for _, fd := range fds[1:] {
-		unix.Close(fd)
-	}
-	unix.CloseOnExec(fds[0])
-	return os.NewFile(uintptr(fds[0]), "passed"), nil
+	return fds[0], nil
 }
 
 func descriptors(control []byte) ([]int, error) {

@@ -258,6 +258,7 @@ func (m *filter) confError() {
 }
 
 func (m *filter) fail(reject, tempfail Result) {
+	m.shutdown()
 	m.disconnect()
 	switch strings.ToLower(m.action) {
 	case "accept":

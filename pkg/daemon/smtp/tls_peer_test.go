@@ -1,0 +1,321 @@
+package smtp
+
+import (
+	"bufio"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// pki is a small world of certificates, by name; its files lie in one
+// directory.
+type pki struct {
+	keys  map[string]tls.Certificate
+	leafs map[string]*x509.Certificate
+	mask  map[string]string // what differs from run to run, and its name
+}
+
+// certKind says how a certificate differs from a plain good one.
+type certKind struct {
+	name, issuer string // without issuer: self-signed
+	cn           string
+	san          []string
+	from, until  time.Duration
+	ca           bool
+	usage        x509.ExtKeyUsage
+	bare         bool // sent without the rest of its chain
+}
+
+var certKinds = []certKind{
+	{name: "root", ca: true},
+	{name: "inter", issuer: "root", ca: true},
+	{name: "inter2", issuer: "inter", ca: true},
+	{name: "deep", issuer: "inter2", san: []string{"mx.good.test"}},
+	{name: "oldother", issuer: "inter", san: []string{"other.test"}, until: -time.Hour},
+	{name: "oldinter", issuer: "root", ca: true, until: -time.Hour},
+	{name: "other", ca: true},
+	{name: "foreignother", issuer: "other", san: []string{"other.test"}},
+	{name: "good", issuer: "inter", san: []string{"mx.good.test", "*.wild.test"}},
+	{name: "nochain", issuer: "inter", san: []string{"mx.good.test"}, bare: true},
+	{name: "cnonly", issuer: "inter", cn: "mx.good.test"},
+	{name: "cnsan", issuer: "inter", cn: "mx.good.test", san: []string{"other.test"}},
+	{name: "domain", issuer: "inter", san: []string{"good.test"}},
+	{name: "self", san: []string{"mx.good.test"}},
+	{name: "foreign", issuer: "other", san: []string{"mx.good.test"}},
+	{name: "expired", issuer: "inter", san: []string{"mx.good.test"}, until: -time.Hour},
+	{name: "future", issuer: "inter", san: []string{"mx.good.test"}, from: time.Hour},
+	{name: "belowold", issuer: "oldinter", san: []string{"mx.good.test"}},
+	{name: "client", issuer: "root", cn: "client.test", usage: x509.ExtKeyUsageClientAuth},
+	{name: "partial", issuer: "inter", san: []string{"f*.good.test", "*"}},
+}
+
+func newPKI(t testing.TB, dir string) *pki {
+	t.Helper()
+	p := &pki{keys: map[string]tls.Certificate{}, leafs: map[string]*x509.Certificate{}, mask: map[string]string{dir: "DIR"}}
+	for i, k := range certKinds {
+		if err := p.make(k, i); err != nil {
+			t.Fatal(err)
+		}
+		cert := p.keys[k.name]
+		var chain []byte
+		for _, der := range cert.Certificate {
+			chain = append(chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
+		}
+		der, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		key := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+		leaf := p.leafs[k.name]
+		pub := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: leaf.RawSubjectPublicKeyInfo})
+		one := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leaf.Raw})
+		for suffix, data := range map[string][]byte{".pem": one, ".chain": append(chain, key...), ".full": append(key, chain...), ".key": key, ".pub": pub} {
+			if err := os.WriteFile(filepath.Join(dir, k.name+suffix), data, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c256, k256, c1 := sha256.Sum256(leaf.Raw), sha256.Sum256(leaf.RawSubjectPublicKeyInfo), sha1.Sum(leaf.Raw)
+		p.mask[hexPairs(c256[:])], p.mask[hexPairs(k256[:])], p.mask[hexPairs(c1[:])] = "CERT:"+k.name, "KEY:"+k.name, "SHA1:"+k.name
+	}
+	return p
+}
+
+func hexPairs(b []byte) string { return strings.ReplaceAll(fmt.Sprintf("% X", b), " ", ":") }
+
+func (p *pki) make(k certKind, n int) error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(int64(n + 1)), NotBefore: now.Add(k.from - 2*time.Hour), NotAfter: now.Add(24 * time.Hour),
+		Subject: pkix.Name{CommonName: k.cn, Organization: []string{k.name}}, DNSNames: k.san, KeyUsage: x509.KeyUsageDigitalSignature}
+	if k.from != 0 {
+		tmpl.NotBefore = now.Add(k.from)
+	}
+	if k.until != 0 {
+		tmpl.NotAfter = now.Add(k.until)
+	}
+	switch {
+	case k.ca:
+		tmpl.IsCA, tmpl.BasicConstraintsValid, tmpl.KeyUsage = true, true, x509.KeyUsageCertSign
+		tmpl.Subject.CommonName = "CA " + k.name
+	case k.usage != 0:
+		tmpl.ExtKeyUsage = []x509.ExtKeyUsage{k.usage}
+	}
+	parent, signer := tmpl, crypto.Signer(key)
+	var rest [][]byte
+	if k.issuer != "" {
+		parent, signer = p.leafs[k.issuer], p.keys[k.issuer].PrivateKey.(crypto.Signer)
+		rest = p.keys[k.issuer].Certificate
+	}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, parent, &key.PublicKey, signer)
+	if err != nil {
+		return err
+	}
+	if k.bare {
+		rest = nil
+	}
+	p.keys[k.name] = tls.Certificate{Certificate: append([][]byte{der}, rest...), PrivateKey: key}
+	p.leafs[k.name], err = x509.ParseCertificate(der)
+	return err
+}
+
+// peer is a server that speaks TLS as its script says.
+type peer struct {
+	l    net.Listener
+	cfg  *tls.Config
+	how  map[string]bool
+	mu   sync.Mutex
+	got  []string
+	wg   sync.WaitGroup
+	conn int
+}
+
+// newPeer serves on l. how holds words: a certificate's name, and
+//
+//	nooffer   STARTTLS is not announced
+//	refuse    STARTTLS is answered with 454
+//	hangup    the connection is closed after the reply to STARTTLS
+//	noise     something that is not TLS follows the reply to STARTTLS
+//	late      the connection is closed after the handshake, at EHLO
+//	latemail  the connection is closed under TLS at MAIL
+//	wrapper   TLS from the start
+//	ask       the client is asked for a certificate
+//	tls12     nothing newer than TLS 1.2
+//	onlyold   nothing newer than TLS 1.0
+//	early     a reply to MAIL is sent before MAIL is
+//	unix      (of the case) the server listens on a socket
+func newPeer(l net.Listener, p *pki, how string) *peer {
+	s := &peer{l: l, how: map[string]bool{}, cfg: &tls.Config{MaxVersion: tls.VersionTLS13, MinVersion: tls.VersionTLS10}}
+	for _, w := range strings.Fields(how) {
+		s.how[w] = true
+		if cert, ok := p.keys[w]; ok {
+			s.cfg.Certificates = []tls.Certificate{cert}
+		}
+	}
+	if s.how["ask"] {
+		s.cfg.ClientAuth = tls.RequestClientCert
+	}
+	if s.how["tls12"] {
+		s.cfg.MaxVersion = tls.VersionTLS12
+	}
+	if s.how["onlyold"] {
+		s.cfg.MaxVersion = tls.VersionTLS10
+	}
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			s.wg.Add(1)
+			go func() {
+				defer s.wg.Done()
+				defer c.Close()
+				c.SetDeadline(time.Now().Add(10 * time.Second))
+				s.note("-- connection")
+				s.talk(c)
+			}()
+		}
+	}()
+	return s
+}
+
+func (s *peer) note(format string, a ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.got = append(s.got, fmt.Sprintf(format, a...))
+}
+
+func (s *peer) handshake(c net.Conn) (net.Conn, bool) {
+	t := tls.Server(c, s.cfg)
+	if err := t.Handshake(); err != nil {
+		s.note("handshake failed")
+		return nil, false
+	}
+	st := t.ConnectionState()
+	client := "none"
+	if len(st.PeerCertificates) > 0 {
+		client = fmt.Sprintf("%s of %d", st.PeerCertificates[0].Subject.CommonName, len(st.PeerCertificates))
+	}
+	s.note("TLS sni=%q resumed=%v client=%s", st.ServerName, st.DidResume, client)
+	return t, true
+}
+
+func (s *peer) talk(c net.Conn) {
+	secure, data := false, false
+	if s.how["wrapper"] {
+		t, ok := s.handshake(c)
+		if !ok {
+			return
+		}
+		c, secure = t, true
+	}
+	fmt.Fprint(c, "220 peer.test ESMTP\r\n")
+	in := bufio.NewReader(c)
+	for {
+		line, err := in.ReadString('\n')
+		if err != nil {
+			return
+		}
+		line = strings.TrimRight(line, "\r\n")
+		verb, _, _ := strings.Cut(strings.ToUpper(line), " ")
+		if !data {
+			s.note("C: %s", line)
+		}
+		switch {
+		case data && line == ".":
+			data = false
+			fmt.Fprintf(c, "250 2.0.0 secure=%v\r\n", secure)
+		case data:
+		case verb == "STARTTLS" && s.how["refuse"]:
+			fmt.Fprint(c, "454 4.7.0 TLS not available\r\n")
+		case verb == "STARTTLS":
+			fmt.Fprint(c, "220 2.0.0 go\r\n")
+			if s.how["hangup"] {
+				return
+			}
+			if s.how["noise"] {
+				time.Sleep(200 * time.Millisecond)
+				fmt.Fprint(c, "this is not TLS at all, but it is long enough\r\n")
+				c.Read(make([]byte, 10000))
+				return
+			}
+			t, ok := s.handshake(c)
+			if !ok {
+				return
+			}
+			c, in, secure = t, bufio.NewReader(t), true
+			if s.how["speak"] {
+				fmt.Fprint(c, "250 peer.test\r\n250 2.1.0 ok\r\n250 2.1.5 ok\r\n")
+				time.Sleep(50 * time.Millisecond)
+			}
+			if s.how["speak1"] {
+				fmt.Fprint(c, "250 peer.test\r\n")
+				time.Sleep(50 * time.Millisecond)
+			}
+		case verb == "EHLO" || verb == "LHLO":
+			if secure && s.how["late"] {
+				return
+			}
+			if secure && s.how["early"] {
+				if s.how["pipe"] {
+					fmt.Fprint(c, "250-peer.test\r\n250 PIPELINING\r\n250 2.1.0 early\r\n")
+					continue
+				}
+				fmt.Fprint(c, "250 peer.test\r\n")
+				fmt.Fprint(c, "250 2.1.0 early\r\n")
+				continue
+			}
+			offer := "250-peer.test\r\n"
+			if !secure && !s.how["nooffer"] || s.how["wrapper"] {
+				offer += "250-STARTTLS\r\n"
+			}
+			fmt.Fprint(c, offer+"250 8BITMIME\r\n")
+		case verb == "MAIL" && secure && s.how["latemail"]:
+			return
+		case verb == "DATA":
+			data = true
+			fmt.Fprint(c, "354 go\r\n")
+		case verb == "QUIT":
+			fmt.Fprint(c, "221 2.0.0 bye\r\n")
+			return
+		default:
+			fmt.Fprint(c, "250 2.0.0 ok\r\n")
+		}
+	}
+}
+
+// lines is what the peer heard.
+func (s *peer) lines(idle bool) []string {
+	done := make(chan struct{})
+	go func() { s.wg.Wait(); close(done) }()
+	wait := 3 * time.Second
+	if idle {
+		wait = 300 * time.Millisecond
+	}
+	select {
+	case <-done:
+	case <-time.After(wait):
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]string(nil), s.got...)
+}
