@@ -199,7 +199,7 @@ func (s *session) milterMail(tx *transaction, sender string, args []smtp.Token) 
 	}
 	saved := s.checks
 	s.checks.sender, s.checks.senderGiven = sender, true
-	s.milters.tx, tx.sender = tx, sender
+	s.milters.tx = tx
 	text := s.judged(tx, s.milters.filters.Mail(words(args)...))
 	s.milters.tx, s.checks = nil, saved
 	if text != "" {
@@ -343,28 +343,6 @@ func (s *session) milterMacro(name string) (string, bool) {
 		return s.rcptMacro(name)
 	}
 	return s.tlsMacro(name)
-}
-
-// tlsMacro is the value of a macro about the session's encryption. The names
-// in a certificate are told only if it can be trusted.
-func (s *session) tlsMacro(name string) (string, bool) {
-	facts, ok := s.tlsFacts()
-	if !ok {
-		return "", false
-	}
-	switch name {
-	case "{tls_version}":
-		return facts.Protocol, true
-	case "{cipher}":
-		return facts.Cipher, true
-	case "{cipher_bits}":
-		return strconv.Itoa(facts.Bits), true
-	case "{cert_subject}":
-		return facts.Subject, facts.Trusted
-	case "{cert_issuer}":
-		return facts.Issuer, facts.Trusted
-	}
-	return "", false
 }
 
 // mailMacro is the value of a macro about the sender.

@@ -135,5 +135,10 @@ var milterCases = []milterCase{
 	{name: "quarantine none", filters: []answers{{"E": "q|c"}}, talk: mailTalk},
 	{name: "edit header then body", filters: []answers{{"E": "h:A\\x00b\\x00|b:x|b:y|c"}}, talk: mailTalk},
 	{name: "edit body then header", filters: []answers{{"E": "b:x|h:A\\x00b\\x00|c"}}, talk: mailTalk},
+	{name: "starttls", filters: one(nil), options: []string{"smtpd_tls_security_level = may", "smtpd_tls_chain_files = /etc/postfix/tls.pem", "milter_connect_macros = {tls_version} j", "milter_data_macros = {tls_version} {cipher} {cipher_bits} {cert_subject} {cert_issuer}"},
+		talk: append([]string{"EHLO x", "STARTTLS", "FOO"}, mailTalk...)},
+	{name: "starttls refused", filters: one(answers{"H": "t"}), options: []string{"smtpd_tls_security_level = may", "smtpd_tls_chain_files = /etc/postfix/tls.pem"}, talk: []string{"EHLO x", "STARTTLS", "STARTTLS x"}},
+	{name: "patience content", filters: one(answers{"L": "sleep:700ms|c", "E": "sleep:700ms|p|sleep:700ms|c"}), options: []string{"milter_content_timeout = 1s"}, talk: mailTalk},
+	{name: "patience command", filters: one(answers{"M": "sleep:1400ms|p|sleep:1400ms|c"}), options: []string{"milter_command_timeout = 2s"}, talk: mailTalk[:2]},
 	{name: "data bad", filters: one(nil), talk: []string{"EHLO x", "MAIL FROM:<a@example.com>", "DATA", "RSET", "QUIT"}},
 }

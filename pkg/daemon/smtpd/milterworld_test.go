@@ -2,7 +2,14 @@ package smtpd
 
 import (
 	"bufio"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
+	"math/big"
 	"net"
 	"os"
 	"regexp"
@@ -43,6 +50,9 @@ func runMilterCases(t *testing.T, o world.Options, cases []milterCase) []string 
 		"myhostname = mx.example.test", "mydestination = mx.example.test", "smtpd_forbid_unauth_pipelining = no", "smtpd_forbid_bare_newline = no",
 		"smtpd_authorized_xclient_hosts = 127.0.0.0/8", "smtpd_error_sleep_time = 0")
 	w := world.Test(t, o)
+	if err := os.WriteFile(w.Path("/etc/postfix/tls.pem"), certificate(t), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	master, err := os.OpenFile(w.Path("/etc/postfix/master.cf"), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -203,6 +213,10 @@ func milterTalk(conn net.Conn, lines []string) string {
 		if !silent && !read() {
 			break
 		}
+		if text == "STARTTLS" && strings.HasSuffix(b.String(), "Ready to start TLS\n") {
+			conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384}})
+			in.Reset(conn)
+		}
 	}
 	return b.String()
 }
@@ -236,4 +250,22 @@ func TestMiltersLikeDebian(t *testing.T) {
 			t.Errorf("%s: ours:\n%s\nDebian's:\n%s", c.name, got[i], want[i])
 		}
 	}
+}
+
+// certificate is a key and a certificate for it.
+func certificate(t *testing.T) []byte {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"mx.example.test"}}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: data}), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert})...)
 }

@@ -10,12 +10,13 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 )
 
 // scriptedMilter is a filter that answers by a script and writes down what it
 // is told. The script maps an event's command letter, or the letter and its
 // number for one occurrence ("R2"), to replies "letter:data|letter", with Go's
-// escapes in data; "!close" and "!hang" are what they say, "" is no reply. "O" is "version,actions,events"
+// escapes in data; "sleep:700ms" waits; "!close" and "!hang" are what they say, "" is no reply. "O" is "version,actions,events"
 // in hexadecimal, with more data after another comma. What the script does not
 // mention gets "c".
 type scriptedMilter struct {
@@ -129,6 +130,11 @@ func (m *scriptedMilter) session(c net.Conn, note func(format string, a ...any))
 			s, err := strconv.Unquote(`"` + data + `"`)
 			if err != nil {
 				panic(err)
+			}
+			if letter == "sleep" {
+				d, _ := time.ParseDuration(data)
+				time.Sleep(d)
+				continue
 			}
 			if letter == "raw" {
 				c.Write([]byte(s))

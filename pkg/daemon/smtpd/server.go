@@ -263,6 +263,11 @@ func (srv *Server) changed() (string, bool) {
 	if t := srv.commandFilter; t != nil && table.Changed(t) {
 		return table.RegistryName(t), true
 	}
+	if srv.milters != nil {
+		if name, changed := srv.milters.maps.Changed(); changed {
+			return name, true
+		}
+	}
 	for _, t := range srv.tables {
 		if table.Changed(t) {
 			return table.RegistryName(t), true

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"time"
 )
 
 // message shows the message to one filter and carries its changes out.
@@ -18,7 +17,6 @@ func (f *Filters) message(m *filter, show func(c *Content) error, edit Editor) R
 		return Result{}
 	}
 	m.state, m.skipping = stateMessage, 0
-	m.deadline = time.Now().Add(m.content)
 	c := &Content{f: f, m: m}
 	err := show(c)
 	if err == nil {
@@ -40,7 +38,7 @@ func (f *Filters) message(m *filter, show func(c *Content) error, edit Editor) R
 // endOfMessage reports the end and reads changes until the filter has decided.
 func (f *Filters) endOfMessage(m *filter, edit Editor) Result {
 	e := &eventEndOfMessage
-	m.conn.SetDeadline(m.deadline)
+	m.arm(e)
 	err := writePacket(m.out, cmdMacro, f.macroData(m, e))
 	if err == nil {
 		err = writePacket(m.out, e.command, nil)
@@ -55,6 +53,7 @@ func (f *Filters) endOfMessage(m *filter, edit Editor) Result {
 	}
 	held, failed, body, ended := Result{}, Result{}, false, false
 	for {
+		m.arm(e)
 		p, err := readPacket(m.in)
 		if err != nil {
 			m.unreadable(e.name, err)

@@ -25,11 +25,7 @@ func (f *Filters) event(m *filter, e *event, data []byte) Result {
 		return Result{}
 	}
 	m.skipping = 0
-	if e.content {
-		m.conn.SetDeadline(m.deadline)
-	} else {
-		m.conn.SetDeadline(time.Now().Add(m.command))
-	}
+	m.arm(e)
 	err := writePacket(m.out, cmdMacro, f.macroData(m, e))
 	if err == nil && m.events&e.without == 0 {
 		err = writePacket(m.out, e.command, data)
@@ -48,11 +44,21 @@ func (f *Filters) event(m *filter, e *event, data []byte) Result {
 	return m.replies(e)
 }
 
+// arm gives an event's next packet its time.
+func (m *filter) arm(e *event) {
+	timeout := m.command
+	if e.content {
+		timeout = m.content
+	}
+	m.conn.SetDeadline(time.Now().Add(timeout))
+}
+
 // replies reads until the filter has decided about an event other than the
 // message's end. A quarantine holds for the rest of the session, as in the
 // original.
 func (m *filter) replies(e *event) Result {
 	for {
+		m.arm(e)
 		p, err := readPacket(m.in)
 		if err != nil {
 			m.unreadable(e.name, err)
@@ -64,7 +70,6 @@ func (m *filter) replies(e *event) Result {
 			m.decided = Result{Verdict: Hold}
 			continue
 		case p.command == replyProgress && len(p.data) == 0:
-			m.conn.SetDeadline(time.Now().Add(m.command))
 			continue
 		}
 		r, ok := m.decision(e, p)

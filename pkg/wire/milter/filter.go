@@ -49,7 +49,6 @@ type filter struct {
 	nonEvents uint32 // what its protocol version does not know
 	decided   Result // for the session: stateError, stateRejectSession, or a Hold
 	skipping  byte   // command of the events it wants no more of, of this message
-	deadline  time.Time
 
 	conn net.Conn
 	in   *bufio.Reader

@@ -62,7 +62,7 @@ type Logger interface {
 type Config struct {
 	ConnectTimeout time.Duration // milter_connect_timeout
 	CommandTimeout time.Duration // milter_command_timeout: one command, or the negotiation
-	ContentTimeout time.Duration // milter_content_timeout: the content of a message
+	ContentTimeout time.Duration // milter_content_timeout: one packet of content or edits
 	Protocol       string        // milter_protocol: a version, and perhaps no_header_reply
 	DefaultAction  string        // milter_default_action
 	Macros         MacroNames    // milter_*_macros
