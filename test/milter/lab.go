@@ -259,7 +259,7 @@ func cleanupLog(log string) string {
 	var b strings.Builder
 	for line := range strings.SplitSeq(log, "\n") {
 		p := logRx.FindStringSubmatch(line)
-		if p == nil || strings.Contains(p[2], "connect from") || strings.Contains(p[2], "public/qmgr") || strings.Contains(p[2], "file system clock") || strings.Contains(p[2], "resetting file time") {
+		if p == nil || strings.Contains(p[2], "connect from") || strings.Contains(p[2], "public/qmgr") || strings.Contains(p[2], "overriding earlier") || strings.Contains(p[2], "file system clock") || strings.Contains(p[2], "resetting file time") {
 			continue
 		}
 		fmt.Fprintf(&b, "%s: %s\n", p[1], p[2])
