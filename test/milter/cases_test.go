@@ -96,7 +96,7 @@ var editCases = []editCase{
 	{name: "tempfail", edits: []string{"t"}},
 	{name: "shutdown", edits: []string{"4"}},
 	{name: "accept", edits: []string{addHeader("X-Q", "1"), "a"}, edits2: []string{addHeader("X-R", "2")}},
-	{name: "replycode", differs: []string{"replies", "log"}, edits: []string{replyCode("554 5.7.9 no %% thanks\r\nfor that")}},
+	{name: "replycode", differs: []string{"replies", "log", "seen"}, edits: []string{replyCode("554 5.7.9 no %% thanks\r\nfor that")}},
 	{name: "replycode multi", edits: []string{replyCode("451-4.7.9 try\r\n451 4.7.9 later")}},
 	{name: "replycode bad", edits: []string{replyCode("250 fine")}},
 	{name: "hang", edits: []string{"SLEEP"}},
