@@ -276,9 +276,6 @@ func (s *session) cmdVrfy(args []smtp.Token) bool {
 	if s.limited(s.rcptRate) {
 		return false
 	}
-	if s.milterForbids("") {
-		return false
-	}
 	wantsUTF8 := false
 	if set.utf8 && len(args) > 2 && strings.EqualFold(args[len(args)-1].Text, "SMTPUTF8") {
 		wantsUTF8 = true
@@ -289,6 +286,9 @@ func (s *session) cmdVrfy(args []smtp.Token) bool {
 			return s.protocolError("501 5.5.4 Syntax: VRFY address [SMTPUTF8]")
 		}
 		return s.protocolError("501 5.5.4 Syntax: VRFY address")
+	}
+	if s.milterForbids("") {
+		return false
 	}
 	word := smtp.Token{Text: rest(args, 1)}
 	for _, a := range args[1:] {

@@ -64,9 +64,7 @@ func (s *session) chooseMilters() {
 	}
 	list := setup.list
 	value, found, err := setup.maps.Find(s.ctx, s.peer.addr)
-	if err != nil {
-		s.log.Warn("%s lookup error for \"%s\"", s.srv.set.milterMaps, s.peer.addr)
-	} else if found {
+	if err == nil && found { // a lookup error has been logged, and is no reason to do without
 		list = value
 	}
 	if strings.EqualFold(list, noMilters) || strings.TrimSpace(list) == "" {
@@ -347,22 +345,6 @@ func (s *session) milterMacro(name string) (string, bool) {
 	return s.tlsMacro(name)
 }
 
-// tlsMacro is the value of a macro about the session's encryption.
-func (s *session) tlsMacro(name string) (string, bool) {
-	if s.tls == nil {
-		return "", false
-	}
-	switch name {
-	case "{tls_version}":
-		return s.tls.protocol, true
-	case "{cipher}":
-		return s.tls.cipher, true
-	case "{cipher_bits}":
-		return strconv.Itoa(s.tls.bits), true
-	}
-	return "", false
-}
-
 // mailMacro is the value of a macro about the sender.
 func (s *session) mailMacro(name string) (string, bool) {
 	tx := s.milters.tx
@@ -410,7 +392,11 @@ func (s *session) targetMacro(name, addr string) (string, bool) {
 	reply, known := s.milters.targets[addr]
 	if !known {
 		var err error
-		reply, err = s.srv.rewrite.Resolve(s.ctx, "", addr)
+		if addr == "" {
+			reply, err = s.srv.rewrite.Resolve(s.ctx, "", "")
+		} else {
+			reply, err = s.srv.resolveInternal(s.ctx, "", addr)
+		}
 		if err != nil || reply.Flags&rewrite.Fail != 0 {
 			return "", false
 		}

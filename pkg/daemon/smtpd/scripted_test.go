@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,14 +24,15 @@ type scriptedMilter struct {
 	quiet  map[byte]bool
 
 	mu    sync.Mutex
-	seen  []string
+	seen  [][]string // by connection
 	conns []net.Conn
 }
 
-func (m *scriptedMilter) note(format string, a ...any) {
+// lines is what was seen, connection by connection.
+func (m *scriptedMilter) lines() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.seen = append(m.seen, fmt.Sprintf(format, a...))
+	return slices.Concat(m.seen...)
 }
 
 func (m *scriptedMilter) serve() {
@@ -40,9 +42,14 @@ func (m *scriptedMilter) serve() {
 			return
 		}
 		m.mu.Lock()
-		m.conns = append(m.conns, c)
+		m.conns, m.seen = append(m.conns, c), append(m.seen, nil)
+		i := len(m.seen) - 1
 		m.mu.Unlock()
-		go m.session(c)
+		go m.session(c, func(format string, a ...any) {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			m.seen[i] = append(m.seen[i], fmt.Sprintf(format, a...))
+		})
 	}
 }
 
@@ -55,26 +62,26 @@ func (m *scriptedMilter) close() {
 	}
 }
 
-func (m *scriptedMilter) session(c net.Conn) {
+func (m *scriptedMilter) session(c net.Conn, note func(format string, a ...any)) {
 	defer c.Close()
 	in := bufio.NewReader(c)
 	count := map[byte]int{}
 	for {
 		var head [4]byte
 		if _, err := io.ReadFull(in, head[:]); err != nil {
-			m.note("closed")
+			note("closed")
 			return
 		}
 		data := make([]byte, binary.BigEndian.Uint32(head[:]))
 		if _, err := io.ReadFull(in, data); err != nil {
-			m.note("broken: %v", err)
+			note("broken: %v", err)
 			return
 		}
 		letter := data[0]
 		if letter == 'O' {
-			m.note("O %x", data[1:])
+			note("O %x", data[1:])
 		} else {
-			m.note("%c %q", letter, data[1:])
+			note("%c %q", letter, data[1:])
 		}
 		count[letter]++
 		action, ok := m.script[fmt.Sprintf("%c%d", letter, count[letter])]

@@ -170,6 +170,9 @@ func (s *session) cmdStartTLS(args []smtp.Token) bool {
 		s.over, s.reason = true, reasonLost
 		return false
 	}
+	if s.heloGiven {
+		s.abortMilters()
+	}
 	s.helo, s.heloGiven = "", false
 	s.sasl = saslState{}
 	s.reset()

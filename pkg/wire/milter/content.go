@@ -37,21 +37,10 @@ var ErrDecided = errors.New("the filter has decided")
 // as it is then; what it returns, other than ErrDecided, becomes the Result.
 // The changes a filter asks for go to edit.
 //
-// A Hold does not end the round: the Result is Hold when nothing stronger
-// follows.
+// The first Result that is not Continue ends the round, a Hold too, as in the
+// original: the filters behind do not see the message.
 func (f *Filters) Message(show func(c *Content) error, edit Editor) Result {
-	var held Result
-	for _, m := range f.list {
-		r := f.message(m, show, edit)
-		if r.Verdict == Hold {
-			held = r
-			continue
-		}
-		if r.Verdict != Continue {
-			return r
-		}
-	}
-	return held
+	return f.each(func(m *filter) Result { return f.message(m, show, edit) })
 }
 
 // Header shows a header: its name and all that follows the colon.
@@ -94,9 +83,7 @@ func (c *Content) send(e *event, data []byte) error {
 		return ErrDecided
 	}
 	r := c.f.event(c.m, e, data)
-	if r.Verdict == Hold {
-		c.result = r
-	} else if r.Verdict != Continue {
+	if r.Verdict != Continue {
 		c.result, c.done = r, true
 	}
 	if c.m.state != stateMessage {

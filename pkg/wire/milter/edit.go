@@ -1,7 +1,10 @@
 package milter
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
+	"math"
 	"time"
 )
 
@@ -73,7 +76,9 @@ func (f *Filters) endOfMessage(m *filter, edit Editor) Result {
 			continue
 		case p.command == replyBody:
 			if ended {
-				return f.badReply(m, e, p)
+				m.warn("milter %s: body replacement requests can't currently be mixed with other requests", m.name)
+				m.confError()
+				return m.decided
 			}
 			body = true
 			if failed.Verdict == Continue && len(p.data) > 0 {
@@ -81,9 +86,11 @@ func (f *Filters) endOfMessage(m *filter, edit Editor) Result {
 			}
 			continue
 		case isChange:
-			request, ok := change.parse(m, p.data)
-			if !ok {
-				return f.badReply(m, e, p)
+			request, warning := change.parse(m, p.data)
+			if warning != "" {
+				m.warn("%s", warning)
+				m.commError()
+				return m.decided
 			}
 			if failed.Verdict == Continue {
 				failed = failure(request(edit))
@@ -155,32 +162,29 @@ func (m *filter) blank(value string) string {
 // request is a change whose data has been understood.
 type request func(edit Editor) error
 
-func (c change) parse(m *filter, data []byte) (request, bool) {
+// parse understands the data of a change; the warning says why it could not.
+func (c change) parse(m *filter, data []byte) (do request, warning string) {
 	n, ok := uint32(0), true
 	if c.number {
-		if n, data, ok = cutNumber(data); !ok || n > 1<<30 {
-			return nil, false
+		if n, data, ok = cutNumber(data); !ok {
+			return nil, fmt.Sprintf("milter %s: input packet too short for network long", m.name)
 		}
 	}
-	var args []string
-	for len(args) < c.strings {
+	wanted := c.strings
+	if c.more && bytes.IndexByte(data, 0) < len(data)-1 {
+		wanted++
+	}
+	args := make([]string, 0, 2)
+	for len(args) < wanted {
 		s, rest, ok := cutString(data)
 		if !ok {
-			return nil, false
+			return nil, fmt.Sprintf("milter8_read_data: milter %s: missing string null termimator", m.name) // sic
 		}
 		args, data = append(args, s), rest
 	}
-	if c.more {
-		s := ""
-		if len(data) > 0 {
-			if s, data, ok = cutString(data); !ok {
-				return nil, false
-			}
-		}
-		args = append(args, s)
-	}
 	if len(data) > 0 {
-		return nil, false
+		return nil, fmt.Sprintf("milter8_read_data: left-over data %d bytes", len(data))
 	}
-	return func(edit Editor) error { return c.call(edit, m, int(n), args) }, true
+	index := int(min(n, math.MaxInt32))
+	return func(edit Editor) error { return c.call(edit, m, index, append(args, "")) }, ""
 }

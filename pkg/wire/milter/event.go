@@ -14,12 +14,12 @@ func (f *Filters) event(m *filter, e *event, data []byte) Result {
 	default:
 		return Result{}
 	}
+	if m.state == stateReady {
+		m.state = stateEnvelope
+	}
 	if m.decided.Verdict != Continue {
 		m.warn("milter8_event: attempt to send event %s to milter %s after error", e.name, m.name)
 		return m.decided
-	}
-	if e == &eventMail {
-		m.state = stateEnvelope
 	}
 	if m.nonEvents&e.without != 0 || m.skipping == e.command {
 		return Result{}

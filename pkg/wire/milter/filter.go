@@ -92,14 +92,34 @@ func (m *filter) open(ctx context.Context) {
 		m.confError()
 		return
 	}
+	version, events, ok := m.proposal()
+	if !ok {
+		m.confError()
+		return
+	}
 	conn, err := (&net.Dialer{Timeout: m.connect}).DialContext(ctx, network, address)
 	if err != nil {
-		m.warn("connect to Milter service %s: %s", m.name, dial.Reason(err))
+		m.unreachable(address, err)
 		m.commError()
 		return
 	}
 	m.use(conn)
-	m.negotiate()
+	m.negotiate(version, events)
+}
+
+// unreachable logs why there is no connection.
+func (m *filter) unreachable(address string, err error) {
+	text := dial.Reason(err)
+	var unknown *net.DNSError
+	if errors.As(err, &unknown) {
+		text = "Name or service not known"
+		if unknown.Temporary() {
+			text = "Temporary failure in name resolution"
+		}
+		m.warn("host or service %s not found: %s", address, text)
+		text = "Cannot assign requested address"
+	}
+	m.warn("connect to Milter service %s: %s", m.name, text)
 }
 
 func (m *filter) use(conn net.Conn) {
@@ -129,17 +149,12 @@ func (m *filter) proposal() (version int, events uint32, ok bool) {
 	return version, events | extra, true
 }
 
-func (m *filter) negotiate() {
-	version, events, ok := m.proposal()
-	if !ok {
-		m.confError()
-		return
-	}
+func (m *filter) negotiate(version int, events uint32) {
 	var offer [12]byte
 	binary.BigEndian.PutUint32(offer[0:], uint32(version))
 	binary.BigEndian.PutUint32(offer[4:], allActions)
 	binary.BigEndian.PutUint32(offer[8:], events)
-	m.conn.SetDeadline(time.Now().Add(m.connect))
+	m.conn.SetDeadline(time.Now().Add(m.command))
 	err := writePacket(m.out, cmdNegotiate, offer[:])
 	if err == nil {
 		err = m.out.Flush()
@@ -172,7 +187,8 @@ func (m *filter) agree(version int, data []byte) bool {
 	actions, data, ok2 := cutNumber(data)
 	events, data, ok3 := cutNumber(data)
 	if !ok1 || !ok2 || !ok3 {
-		m.warn("milter %s: malformed data in SMFIC_OPTNEG reply packet", m.name)
+		m.warn("milter %s: input packet too short for network long", m.name)
+		m.warn("milter %s: read error in initial handshake", m.name)
 		return false
 	}
 	if int64(theirs) > int64(version) {
@@ -185,15 +201,17 @@ func (m *filter) agree(version int, data []byte) bool {
 	}
 	known, ok := versions[int(theirs)]
 	if !ok {
-		m.warn("milter %s: unexpected protocol version %d", m.name, theirs)
-		return false
+		if theirs != oddVersion {
+			m.warn("milter %s: unexpected protocol version %d", m.name, theirs)
+		}
+		known = versions[version]
 	}
 	m.version, m.actions, m.events, m.nonEvents = int(theirs), actions, events, versions[6]&^known
 	for len(data) > 0 {
 		kind, rest, ok := cutNumber(data)
 		list, rest, ok2 := cutString(rest)
 		if !ok || !ok2 {
-			m.warn("milter %s: malformed macro list in SMFIC_OPTNEG reply packet", m.name)
+			m.warn("milter8_read_data: milter %s: missing string null termimator", m.name) // sic
 			return false
 		}
 		data = rest
@@ -288,15 +306,10 @@ func (m *filter) abort() {
 	}
 	m.skipping = 0
 	m.conn.SetDeadline(time.Now().Add(m.command))
-	err := writePacket(m.out, cmdAbort, nil)
-	if err == nil {
-		err = m.out.Flush()
+	if writePacket(m.out, cmdAbort, nil) == nil {
+		_ = m.out.Flush() // trouble shows at the next event
 	}
-	if err != nil {
-		m.commError()
-		return
-	}
-	m.state = stateReady
+	m.state = stateEnvelope
 }
 
 func (m *filter) quit() {

@@ -1,7 +1,6 @@
 package milter
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 
@@ -66,7 +65,12 @@ func ParseDefaults(text string) ([]attr.Attr, error) {
 	return list, nil
 }
 
+// braced is the form of a macro's name under which it is looked up: braces
+// around several letters, none around one.
 func braced(name string) string {
+	if len(name) == 3 && name[0] == '{' && name[2] == '}' {
+		return name[1:2]
+	}
 	if len(name) > 1 && name[0] != '{' {
 		return "{" + name + "}"
 	}
@@ -135,9 +139,6 @@ func (m *filter) options(word string) error {
 	return nil
 }
 
-// errOption is the error for an option that no filter has.
-var errOption = errors.New("unexpected option")
-
 func (m *filter) option(name, value string) error {
 	var err error
 	switch name {
@@ -152,7 +153,7 @@ func (m *filter) option(name, value string) error {
 	case "default_action":
 		m.action = value
 	default:
-		err = fmt.Errorf("%w \"%s\"", errOption, name)
+		err = fmt.Errorf("unknown option: \"%s = %s\"", name, value)
 	}
 	return err
 }

@@ -60,8 +60,8 @@ type Logger interface {
 
 // Config is what all filters of a process have in common.
 type Config struct {
-	ConnectTimeout time.Duration // milter_connect_timeout: connection and negotiation
-	CommandTimeout time.Duration // milter_command_timeout: one command
+	ConnectTimeout time.Duration // milter_connect_timeout
+	CommandTimeout time.Duration // milter_command_timeout: one command, or the negotiation
 	ContentTimeout time.Duration // milter_content_timeout: the content of a message
 	Protocol       string        // milter_protocol: a version, and perhaps no_header_reply
 	DefaultAction  string        // milter_default_action
@@ -131,15 +131,15 @@ func (f *Filters) each(ask func(m *filter) Result) Result {
 	return Result{}
 }
 
-// Connect connects to the filters, negotiates with them, and reports the
+// Connect connects to the filters one by one, negotiates, and reports the
 // client: its name ("[ADDR]" is sent for an unknown one when the caller gives
 // that), address and port ("0" if unknown).
 func (f *Filters) Connect(ctx context.Context, name, addr, port string, family Family) Result {
-	for _, m := range f.list {
-		m.open(ctx)
-	}
 	data := connectData(name, addr, port, family)
-	return f.each(func(m *filter) Result { return f.event(m, &eventConnect, data) })
+	return f.each(func(m *filter) Result {
+		m.open(ctx)
+		return f.event(m, &eventConnect, data)
+	})
 }
 
 // Helo reports HELO or EHLO.

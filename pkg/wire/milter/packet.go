@@ -81,6 +81,9 @@ const allActions uint32 = 0x1ff
 // versions are the events that a protocol version knows.
 var versions = map[int]uint32{2: 0x7f, 3: 0x17f, 4: 0x37f, 6: 0x1fffff}
 
+// oddVersion is one that a filter may name, but not milter_protocol.
+const oddVersion = 5
+
 // event is one of the mail server's reports.
 type event struct {
 	name    string // in warnings
@@ -127,18 +130,22 @@ func writePacket(w *bufio.Writer, command byte, data []byte) error {
 // readPacket takes one packet of at most MaxPacket bytes. Memory grows with
 // what arrives, not with what the length promises.
 func readPacket(r *bufio.Reader) (packet, error) {
-	var head [5]byte
+	var head [4]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return packet{}, err
 	}
-	n := binary.BigEndian.Uint32(head[:4])
+	n := binary.BigEndian.Uint32(head[:])
 	switch {
 	case n == 0:
 		return packet{}, fmt.Errorf("bad %w: 0", errLength)
 	case n > MaxPacket:
 		return packet{}, fmt.Errorf("unreasonable %w: %d > %d", errLength, n, MaxPacket)
 	}
-	p := packet{command: head[4]}
+	command, err := r.ReadByte()
+	if err != nil {
+		return packet{}, io.ErrUnexpectedEOF
+	}
+	p := packet{command: command}
 	n--
 	for n > 0 {
 		part := make([]byte, min(n, 1<<16))

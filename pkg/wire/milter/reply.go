@@ -13,9 +13,10 @@ func ParseReply(text string, soft bool) (reply string, ok bool) {
 		return "", false
 	}
 	lines := strings.Split(text, "\r\n")
+	code := lines[0][:min(3, len(lines[0]))]
 	for i, line := range lines {
-		if len(line) < 3 || line[0] != '4' && line[0] != '5' || !digit(line[1]) || !digit(line[2]) || line[:3] != lines[0][:3] ||
-			len(line) > 3 && line[3] != ' ' && line[3] != '-' {
+		if len(line) < 4 || line[0] != '4' && line[0] != '5' || !digit(line[1]) || !digit(line[2]) || line[:3] != code ||
+			line[3] != ' ' && line[3] != '-' {
 			return "", false
 		}
 		b := []byte(strings.ReplaceAll(line, "%%", "%"))
