@@ -43,7 +43,7 @@ func TestKilledInEdits(t *testing.T) {
 	kills := 0
 	for time.Now().Before(stop) {
 		time.Sleep(120 * time.Millisecond)
-		if l.Sh("pid=$(pgrep -x cleanup | head -1); [ -n \"$pid\" ] && kill -9 $pid").Code == 0 {
+		if l.Sh("pid=$(pgrep -P $(cat /var/spool/postfix/pid/master.pid) -x cleanup | head -1); [ -n \"$pid\" ] && kill -9 $pid").Code == 0 {
 			kills++
 		}
 	}
