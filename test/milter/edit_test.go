@@ -65,8 +65,18 @@ func (o *outcome) blank(part string) {
 // files record by record and offset by offset, what the filters saw, and log
 // lines.
 func TestEdits(t *testing.T) {
-	every := func(editCase) bool { return true }
-	judge(t, play(t, world.Options{Suite: world.Debian}, every), play(t, world.Options{Suite: world.Ours}, every))
+	plain := func(c editCase) bool { return c.conf == nil }
+	judge(t, play(t, world.Options{Suite: world.Debian}, plain), play(t, world.Options{Suite: world.Ours}, plain))
+}
+
+// TestEditsConfigured is TestEdits for the cases with settings of their own,
+// for each of which the suites are reloaded.
+func TestEditsConfigured(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIP: reloads the suites many times, which takes a minute")
+	}
+	configured := func(c editCase) bool { return c.conf != nil }
+	judge(t, play(t, world.Options{Suite: world.Debian}, configured), play(t, world.Options{Suite: world.Ours}, configured))
 }
 
 // pairNames are the cases for each pairing of smtpd and cleanup.

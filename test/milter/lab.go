@@ -234,10 +234,21 @@ func (l *lab) postcat() string { return "/usr/sbin/postcat" }
 
 // waitQuiet waits until the maildrop is empty and cleanup is done.
 func (l *lab) waitQuiet(mark int) {
-	for range 120 {
-		time.Sleep(50 * time.Millisecond)
-		if len(l.files("maildrop")) == 0 {
-			time.Sleep(100 * time.Millisecond)
+	quiet := 0
+	for range 200 {
+		time.Sleep(30 * time.Millisecond)
+		if len(l.files("maildrop")) > 0 {
+			continue
+		}
+		for _, q := range []string{"incoming", "hold"} {
+			for path := range l.files(q) {
+				if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0100 != 0 {
+					time.Sleep(50 * time.Millisecond)
+					return
+				}
+			}
+		}
+		if quiet++; quiet > 30 { // nothing is to come
 			return
 		}
 	}
