@@ -19,7 +19,9 @@ func prepareChecks(t testing.TB) func(l *lab) {
 func play(t testing.TB, o world.Options, wanted func(c editCase) bool) map[string]outcome {
 	l := newLabWith(t, o, true, prepareChecks(t))
 	all := map[string]outcome{}
-	for _, c := range editCases {
+	cases := slices.Clone(editCases) // settings change as seldom as may be
+	slices.SortStableFunc(cases, func(a, b editCase) int { return slices.Compare(a.conf, b.conf) })
+	for _, c := range cases {
 		if wanted(c) {
 			l.configure(t, c.conf)
 			m := c.mail
@@ -63,8 +65,18 @@ func (o *outcome) blank(part string) {
 // files record by record and offset by offset, what the filters saw, and log
 // lines.
 func TestEdits(t *testing.T) {
-	every := func(editCase) bool { return true }
-	judge(t, play(t, world.Options{Suite: world.Debian}, every), play(t, world.Options{Suite: world.Ours}, every))
+	plain := func(c editCase) bool { return c.conf == nil }
+	judge(t, play(t, world.Options{Suite: world.Debian}, plain), play(t, world.Options{Suite: world.Ours}, plain))
+}
+
+// TestEditsConfigured is TestEdits for the cases with settings of their own,
+// for each of which the suites are reloaded.
+func TestEditsConfigured(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIP: reloads the suites many times, which takes a minute")
+	}
+	configured := func(c editCase) bool { return c.conf != nil }
+	judge(t, play(t, world.Options{Suite: world.Debian}, configured), play(t, world.Options{Suite: world.Ours}, configured))
 }
 
 // pairNames are the cases for each pairing of smtpd and cleanup.

@@ -36,12 +36,13 @@ func (s *session) actMilter(text []byte, mapName, value string) ([]byte, bool) {
 		word, arg = value[:i], strings.TrimLeft(value[i:], " \t\r\n\v\f")
 	}
 	c := subject{"header", text, mapName, arg, word}
-	switch strings.ToUpper(word) {
-	case "PREPEND":
+	switch word := strings.ToUpper(word); {
+	case word == "PREPEND":
+		s.reportMilter("prepend", c, arg)
 		s.d.log.Warn("the milter_header/body_checks prepend action is not implemented")
 		return text, true
-	case "PASS":
-		s.d.log.Warn("unknown command in %s map: %s", mapName, value)
+	case word == "PASS" || !isAction(word):
+		s.d.log.Warn("unsupported command in %s map: %s", mapName, value)
 		return text, true
 	}
 	s.inMilterChecks = true
@@ -84,4 +85,13 @@ func (s *session) putLateMeta() {
 			s.putString(record.TypeRedirect, s.redirect)
 		}
 	})
+}
+
+func isAction(word string) bool {
+	for i := range actions {
+		if actions[i].name == word {
+			return true
+		}
+	}
+	return false
 }
