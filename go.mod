@@ -14,7 +14,6 @@ require (
 	golang.org/x/text v0.43.0
 )
 
-require (
-	github.com/emersion/go-message v0.18.2 // indirect
-	github.com/emersion/go-sasl v0.0.0-20241020182733-b788ff22d5a6 // indirect
-)
+require github.com/emersion/go-sasl v0.0.0-20241020182733-b788ff22d5a6
+
+require github.com/emersion/go-message v0.18.2 // indirect

@@ -12,6 +12,7 @@ else
 	echo "SKIP: the differential and interchange tests: Debian's package cannot be had here"
 	[ -n "${CI:-}" ] && exit 1
 fi
+[ -d build/sasl ] || sh test/sasl/fetch.sh build/sasl || echo "SKIP: the differential tests of SASL: Debian's sasl2-bin cannot be had here"
 [ "$(id -u)" = 0 ] || echo "SKIP: tests that need root (namespaces, other users, port 25): run 'sudo make test' for them"
 
 echo "== our suite at Debian's paths"

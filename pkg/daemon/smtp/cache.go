@@ -169,7 +169,7 @@ func (r *request) tryCache(key string, used func(endpoint string)) bool {
 	if s == nil {
 		return false
 	}
-	if p, ok := r.tlsPolicyFor(s.server, true); !ok || p.key() != s.policy.key() {
+	if p, ok := r.tlsPolicyFor(s.server, true); !ok || p.key() != s.policy.key() || !r.sameLogin(s) {
 		s.close()
 		return false
 	}

@@ -1,6 +1,7 @@
 package smtp
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -170,6 +171,7 @@ func (r *request) ehloLines(s *session, rep smtp.Reply, esmtp bool) bool {
 	}
 	s.features = found.features | featESMTP
 	s.sizeLimit, s.sent = found.size, found.xforward
+	s.noteMechanisms(found.auth, found.emptyAuth)
 	if s.features&featSMTPUTF8 != 0 && s.features&feat8BitMIME == 0 {
 		r.d.log.Info("host %s offers SMTPUTF8 support, but not 8BITMIME", s.server.name())
 		s.features |= feat8BitMIME
@@ -179,11 +181,12 @@ func (r *request) ehloLines(s *session, rep smtp.Reply, esmtp bool) bool {
 
 // offer is the parsed reply to EHLO.
 type offer struct {
-	features features
-	size     int64
-	badSize  string
-	xforward []string // attribute names, upper case
-	auth     []string // mechanisms
+	features  features
+	size      int64
+	badSize   string
+	xforward  []string // attribute names, upper case
+	auth      []string // mechanisms
+	emptyAuth bool     // an AUTH line named none
 }
 
 // parseEHLO understands the lines of a reply to EHLO but for the keywords in
@@ -218,7 +221,12 @@ func parseEHLO(lines []string, discard map[string]bool) offer {
 				o.xforward = append(o.xforward, strings.ToUpper(w))
 			}
 		case "AUTH":
-			o.auth = append(o.auth, words[1:]...)
+			o.emptyAuth = o.emptyAuth || len(words) == 1
+			for _, w := range words[1:] {
+				if !slices.Contains(o.auth, w) {
+					o.auth = append(o.auth, w)
+				}
+			}
 		}
 	}
 	return o
@@ -304,34 +312,4 @@ func (r *request) needsUTF8(s *session) bool {
 	r.sessionFailed(s, local("5.6.7", "SMTPUTF8 is required, but was not offered by host "+s.server.name()), false)
 	s.quit()
 	return false
-}
-
-// authenticate is the place of SASL (delivery.md §2.10), which is not there
-// yet: credentials that should be used are a reason to wait, not to go on
-// without them.
-func (r *request) authenticate(s *session) bool {
-	if r.d.tables.password.Empty() || s.features&featAuth == 0 {
-		return true
-	}
-	keys := []string{s.server.host, r.dest.text}
-	if r.d.sasl.senderDependent && r.sender != "" {
-		keys = append([]string{r.sender}, keys...)
-	}
-	for _, key := range keys {
-		_, found, err := r.d.tables.password.Find(r.ctx, key)
-		if err != nil {
-			r.d.log.Warn("%s: %ssasl_password_maps lookup error", r.j.ID, r.d.prefix)
-			r.sessionFailed(s, s.dataError(), true)
-			return false
-		}
-		if !found {
-			continue
-		}
-		st := local("4.7.0", "SASL authentication failed; cannot authenticate to server "+s.server.name()+": SASL is not built in yet")
-		st.DiagType, st.DiagText = "x-sasl", "SASL is not built in yet"
-		r.sessionFailed(s, st, true)
-		s.quit()
-		return false
-	}
-	return true
 }

@@ -8,8 +8,7 @@
 //
 // What a server, the name service or a table does wrong becomes the status of
 // the recipients and is never an error of a Go function that leaves this
-// package. DANE and SASL are refused with a text that says
-// so.
+// package. DANE is refused with a text that says so.
 package smtp
 
 import (

@@ -31,6 +31,9 @@ type session struct {
 	summary   mailtls.Summary
 	sent      []string // XFORWARD attributes that the server takes
 
+	mechanisms []string // SASL mechanisms that the server offers and the filter passes
+	login      *login   // as which we are authenticated
+
 	established bool // the handshake is complete
 	retryPlain  bool // try again without TLS
 	dead        bool // the connection is unusable

@@ -62,7 +62,7 @@ type settings struct {
 	minimalBackoff                           time.Duration
 
 	tls  tlsSettings
-	sasl struct{ enabled, senderDependent bool }
+	sasl saslSettings
 }
 
 type mimeLimits struct{ header, boundary, nesting, tokens int }
@@ -169,10 +169,8 @@ func newSettings(c *conf.Config, lmtp bool) (*settings, error) {
 	s.myorigin = c.String("myorigin")
 	s.minimalBackoff = c.Duration("minimal_backoff_time")
 
-	s.sasl.enabled = yes("sasl_auth_enable")
-	s.sasl.senderDependent = !lmtp && yes("sender_dependent_authentication")
-	if s.sasl.enabled && str("sasl_password_maps") == "" {
-		return nil, fmt.Errorf("specify a password table via the `%ssasl_password_maps' configuration parameter", s.prefix)
+	if err := s.readSASL(c); err != nil {
+		return nil, err
 	}
 	if err := s.tls.read(c, s.prefix); err != nil {
 		return nil, err

@@ -16,7 +16,8 @@ type tables struct {
 	generic, discardEHLO, pix, replyFilter, dnsFilter  *table.Maps
 	headerChecks, mimeChecks, nestedChecks, bodyChecks *table.Maps
 	tlsPolicy, tlsPerSite, password                    *table.Maps
-	cacheDestinations, local                           *table.MatchList
+	cacheDestinations, local, mechanisms               *table.MatchList
+	authCache                                          table.Table // SASL failures; nil: none
 	all                                                []*table.Maps
 }
 
@@ -50,13 +51,10 @@ func (t *tables) open(s *settings, c *conf.Config, log *maillog.Logger) error {
 	if err := t.tlsTables(env, s.prefix, s.tls.policyMaps, s.tls.perSite); err != nil {
 		return err
 	}
-	if s.sasl.enabled {
-		name := s.prefix + "sasl_password_maps"
-		if err := t.add(env, &t.password, name, c.String(name), fold|table.UTF8Request); err != nil {
-			return err
-		}
+	err := t.openSASL(env, s, c)
+	if err != nil {
+		return err
 	}
-	var err error
 	if !t.generic.Empty() {
 		if t.local, err = table.NewMatchList(env, "mydestination", c.String("mydestination"), table.MatchDomain, 0); err != nil {
 			return err

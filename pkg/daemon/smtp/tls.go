@@ -280,29 +280,11 @@ func (r *request) mayRetryPlain(s *session) {
 	if !r.isProbe() && r.stats.Active.Sub(r.stats.Incoming) < r.d.minimalBackoff {
 		return
 	}
-	if r.hasCredentials(s) {
+	if r.hasLogin(s) {
 		return
 	}
 	s.retryPlain = true
 	r.final = false
-}
-
-// hasCredentials reports whether there is a password for a server. If the
-// table cannot tell there may be.
-func (r *request) hasCredentials(s *session) bool {
-	if r.d.tables.password.Empty() {
-		return false
-	}
-	keys := []string{s.server.host, r.dest.text}
-	if r.d.sasl.senderDependent && r.sender != "" {
-		keys = append(keys, r.sender)
-	}
-	for _, key := range keys {
-		if _, found, err := r.d.tables.password.Find(r.ctx, key); found || err != nil {
-			return true
-		}
-	}
-	return false
 }
 
 // openTLS makes the TLS engine if some destination may need it.

@@ -207,6 +207,9 @@ func (s *session) cmdEhlo(args []smtp.Token) bool {
 	add(noVRFY, !set.disableVrfy, "VRFY")
 	add(noETRN, true, "ETRN")
 	add(noSTARTTLS, s.offersTLS(), "STARTTLS")
+	for _, line := range s.authLines() {
+		add(noAUTH, true, line)
+	}
 	for _, f := range []struct {
 		name   string
 		unless ehloKeywords
@@ -260,14 +263,6 @@ func (s *session) cmdQuit([]smtp.Token) bool {
 	return true
 }
 
-// cmdAuth refuses: no SASL backend is built in, so no session has SASL active.
-func (s *session) cmdAuth(args []smtp.Token) bool {
-	if !s.heloGiven {
-		return s.protocolError("503 5.5.1 Error: send HELO/EHLO first")
-	}
-	return s.protocolError("503 5.5.1 Error: authentication not enabled")
-}
-
 func (s *session) cmdVrfy(args []smtp.Token) bool {
 	set := s.srv.set
 	if set.disableVrfy {
@@ -277,7 +272,7 @@ func (s *session) cmdVrfy(args []smtp.Token) bool {
 		return false
 	}
 	wantsUTF8 := false
-	if set.utf8 && len(args) > 2 && strings.EqualFold(args[len(args)-1].Text, "SMTPUTF8") {
+	if set.utf8 && len(args) > 1 && strings.EqualFold(args[len(args)-1].Text, "SMTPUTF8") {
 		wantsUTF8 = true
 		args = args[:len(args)-1]
 	}
@@ -290,10 +285,7 @@ func (s *session) cmdVrfy(args []smtp.Token) bool {
 	if s.milterForbids("") {
 		return false
 	}
-	word := smtp.Token{Text: rest(args, 1)}
-	for _, a := range args[1:] {
-		word.Bad = word.Bad || a.Bad
-	}
+	word := smtp.Token{Text: rest(args, 1)} // an unterminated quote does no harm here
 	addr, ok := s.extractAddress(word, false, wantsUTF8)
 	if !ok {
 		return s.protocolError("501 5.1.3 Bad recipient address syntax")

@@ -20,7 +20,9 @@ type content struct {
 	head     bool // still before the first line that is no mailbox "From " line
 	midLine  bool // the last piece did not end its line
 	exceeded bool
-	bare     bool // a bare LF was seen
+	bare     bool  // a bare LF was seen
+	before   int64 // size at the beginning of a chunk that is being read
+	chunk    int64 // bytes of it so far
 }
 
 func newContent(tx *transaction, limit int64) *content {
@@ -105,6 +107,9 @@ func (s *session) cmdData(args []smtp.Token) bool {
 		s.reply("%s", text)
 		return false
 	}
+	if s.tx.proxy != nil && !s.proxyCommand("DATA", '3') {
+		return false
+	}
 	s.startContent()
 	s.reply("354 End data with <CR><LF>.<CR><LF>")
 	s.where = whereData
@@ -121,7 +126,11 @@ func (s *session) readData() bool {
 	s.conn.SetBulk(true)
 	defer func() { s.conn.MinRate = 0; s.conn.SetBulk(false) }()
 	s.conn.StartRequest()
-	d := smtp.NewDataReader(s.conn, s.srv.set.lineLimit, s.bare, false)
+	proxy := s.tx.proxy
+	if proxy != nil {
+		proxy.stuff = false // the client did
+	}
+	d := smtp.NewDataReader(s.conn, s.srv.set.lineLimit, s.bare, proxy != nil)
 	for {
 		l, err := d.Next()
 		if err == io.EOF {
@@ -130,6 +139,10 @@ func (s *session) readData() bool {
 		if err != nil {
 			s.fail(err)
 			return false
+		}
+		c.bare = d.SawBare && s.bare == smtp.BareReject
+		if c.bare && proxy != nil {
+			continue // the filter hears no more of it
 		}
 		c.line(l.Text, l.Long, true)
 		s.warnSize()
@@ -159,6 +172,12 @@ func (s *session) endOfMessage(chunk string) bool {
 			s.reset()
 			return false
 		}
+	}
+	if tx.proxy != nil {
+		ok := s.endOfProxied()
+		s.reset()
+		s.notice(false)
+		return ok
 	}
 	var result cleanup.Result
 	if c.status == cleanup.OK && !c.bare {
@@ -296,11 +315,11 @@ func (s *session) cmdBDAT(args []smtp.Token) bool {
 	switch {
 	case s.bdat == bdatError:
 		refusal = fmt.Sprintf("551 5.0.0 Discarded %d bytes after earlier error", size)
-	case s.startable() != "":
-		refusal = s.startable()
 	case size == 0 && !last:
 		s.log.Warn("%s: null BDAT request from %s", s.id(), s.peer.namaddr)
 		refusal = "551 5.7.1 Null BDAT request"
+	case s.startable() != "":
+		refusal = s.startable()
 	case s.srv.set.messageSize > 0 && size > s.srv.set.messageSize-s.chunkedSize():
 		s.log.Warn("%s: BDAT request from %s exceeds message size limit", s.id(), s.peer.namaddr)
 		refusal = "552 5.3.4 Chunk exceeds message size limit"
@@ -313,6 +332,9 @@ func (s *session) cmdBDAT(args []smtp.Token) bool {
 		}
 		if text := s.milterData(); text != "" {
 			return s.skipChunk(size, last, text, classPolicy)
+		}
+		if p := s.tx.proxy; p != nil && !p.command("DATA", '3') {
+			return s.skipChunk(size, last, p.reply, classSoftware)
 		}
 		s.startContent()
 		s.bdat = bdatOpen
@@ -384,13 +406,16 @@ func (s *session) readChunk(size int64, last bool) bool {
 	c := s.tx.content
 	lines := s.chunkLines()
 	s.where = whereBDAT
+	c.chunk, c.before = 0, c.size
 	ok := s.eachPiece(size, func(data []byte) {
+		c.chunk += int64(len(data))
 		lines.write(data, c, s.bare == smtp.BareReject)
 		s.warnSize()
 	})
 	if !ok {
 		return false
 	}
+	c.chunk, c.before = 0, 0
 	if last {
 		lines.end(c)
 		s.warnSize()

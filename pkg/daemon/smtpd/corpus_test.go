@@ -2,9 +2,11 @@ package smtpd
 
 import (
 	"bufio"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -19,11 +21,22 @@ type script struct {
 	name    string
 	options [][2]string
 	steps   []string
+	files   [][2]string // name below /etc/postfix, line to append
+	maps    []string    // tables for postmap
+	helper  []string    // rules of a scripted server, see helper_test.go
+	group   string      // the file it comes from
 }
 
 func readCorpus(t testing.TB) []script {
 	t.Helper()
-	f, err := os.Open("testdata/corpus.txt")
+	return readScripts(t, "testdata/corpus.txt")
+}
+
+// readScripts reads a file of sessions; the format is explained in
+// testdata/sessions/README.
+func readScripts(t testing.TB, file string) []script {
+	t.Helper()
+	f, err := os.Open(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,7 +47,7 @@ func readCorpus(t testing.TB) []script {
 		line := in.Text()
 		switch {
 		case strings.HasPrefix(line, "== "):
-			all = append(all, script{name: line[3:]})
+			all = append(all, script{name: line[3:], group: strings.TrimSuffix(filepath.Base(file), ".txt")})
 		case len(all) == 0 || line == "" || line[0] == '#':
 		case strings.HasPrefix(line, "o: "):
 			name, value, _ := strings.Cut(line[3:], " = ")
@@ -43,6 +56,16 @@ func readCorpus(t testing.TB) []script {
 			}
 			s := &all[len(all)-1]
 			s.options = append(s.options, [2]string{name, value})
+		case strings.HasPrefix(line, "f: "):
+			name, value, _ := strings.Cut(line[3:], " ")
+			s := &all[len(all)-1]
+			s.files = append(s.files, [2]string{name, value})
+		case strings.HasPrefix(line, "postmap: "):
+			s := &all[len(all)-1]
+			s.maps = append(s.maps, line[9:])
+		case strings.HasPrefix(line, "h:"):
+			s := &all[len(all)-1]
+			s.helper = append(s.helper, strings.TrimSpace(line[2:]))
 		default:
 			s := &all[len(all)-1]
 			s.steps = append(s.steps, line)
@@ -102,32 +125,67 @@ func play(t testing.TB, s script, conn net.Conn) string {
 		conn.Write([]byte(pending + text))
 		pending = ""
 	}
-	read()
+	// secure goes on under TLS; the server's certificate does not matter here.
+	secure := func() {
+		under := tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
+		if err := under.Handshake(); err != nil {
+			fmt.Fprintf(&b, "S: <no TLS>\n")
+			over = true
+			return
+		}
+		conn, in = under, bufio.NewReader(under)
+	}
+	greeted := false
+	greeting := func() {
+		if !greeted {
+			greeted = true
+			read()
+		}
+	}
 	for _, step := range s.steps {
+		kind, text, _ := strings.Cut(step, ":")
+		text = strings.TrimPrefix(text, " ")
+		if kind != "first" && kind != "TLS" && kind != "half" && kind != "sleep" && kind != "X" {
+			greeting()
+		}
 		if over {
 			break
 		}
 		fmt.Fprintf(&b, "%s\n", step)
-		kind, text, _ := strings.Cut(step, ":")
-		text = strings.TrimPrefix(text, " ")
 		switch kind {
 		case "C":
-			send(text + "\r\n")
+			send(expandStep(text) + "\r\n")
 			read()
 		case "W":
-			pending += text + "\r\n"
-		case "R", "X":
+			pending += expandStep(text) + "\r\n"
+		case "R", "X", "first":
 			raw, err := strconv.Unquote(text)
 			if err != nil {
 				t.Fatalf("%s: %s: %v", s.name, step, err)
 			}
-			if kind == "X" {
-				pending += raw
-				send("")
-				continue
-			}
+			raw = expandStep(raw)
 			send(raw)
+			if kind == "R" {
+				read()
+			}
+		case "TLS": // wrapper mode: before the greeting
+			secure()
+		case "STARTTLS":
+			send("STARTTLS\r\n")
 			read()
+			if strings.Contains(b.String()[max(0, b.Len()-60):], "S: 220 ") {
+				secure()
+			}
+		case "sleep":
+			d, err := time.ParseDuration(text)
+			if err != nil {
+				t.Fatalf("%s: %s: %v", s.name, step, err)
+			}
+			time.Sleep(d)
+		case "half": // no more from us, but we listen
+			if c, ok := conn.(*net.TCPConn); ok {
+				c.CloseWrite()
+			}
 		case "read":
 			read()
 		case "close":
@@ -137,6 +195,7 @@ func play(t testing.TB, s script, conn net.Conn) string {
 			t.Fatalf("%s: unknown step %q", s.name, step)
 		}
 	}
+	greeting()
 	if pending != "" {
 		send("")
 	}
@@ -144,7 +203,18 @@ func play(t testing.TB, s script, conn net.Conn) string {
 	return b.String()
 }
 
+// expandStep turns "@N*text@" into N times that text, for lines nobody wants
+// to see in a file.
+func expandStep(raw string) string {
+	return repeated.ReplaceAllStringFunc(raw, func(m string) string {
+		count, text, _ := strings.Cut(strings.Trim(m, "@"), "*")
+		n, _ := strconv.Atoi(count)
+		return strings.Repeat(text, n)
+	})
+}
+
 var (
+	repeated   = regexp.MustCompile(`@\d+\*[^@]*@`)
 	maskQueued = regexp.MustCompile(`queued as [0-9A-Za-z]+`)
 	maskID     = regexp.MustCompile(`^(warning: )?[0-9A-F]{6,}: `)
 	maskBytes  = regexp.MustCompile(`queue: \d+ bytes <`)

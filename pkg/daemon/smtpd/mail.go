@@ -16,6 +16,7 @@ import (
 // transaction is one message on its way in, from MAIL to the end of its
 // content.
 type transaction struct {
+	mailLine  string // the client's MAIL command as it was
 	sender    string // internal form, "" is the null sender
 	encoding  string // 7bit, 8bit or ""
 	size      int64  // declared, then received
@@ -33,6 +34,7 @@ type transaction struct {
 	overshoot int
 
 	sink    messageSink
+	proxy   *proxySink // the sink, if it is a before-queue filter
 	queueID string
 
 	// What access tables and the like asked for.
@@ -47,6 +49,9 @@ type transaction struct {
 func (tx *transaction) contentBytes() int64 {
 	if tx.content == nil {
 		return 0
+	}
+	if c := tx.content; c.chunk > 0 {
+		return c.before + c.chunk
 	}
 	return tx.content.size
 }
@@ -137,7 +142,7 @@ func (s *session) cmdMail(args []smtp.Token) bool {
 	if s.limited(s.messageRate) {
 		return false
 	}
-	tx := &transaction{rewriting: "remote", arrival: s.srv.now()}
+	tx := &transaction{rewriting: "remote", arrival: s.srv.now(), mailLine: s.line}
 	for _, a := range args[3:] {
 		if set.utf8 && s.discard&noSMTPUTF8 == 0 && strings.EqualFold(a.Text, "SMTPUTF8") {
 			tx.utf8 = true
@@ -240,7 +245,7 @@ func (s *session) mailParameter(tx *transaction, arg string) string {
 		if value != "<>" {
 			tx.saslAuth = smtp.Printable(value, '?')
 		}
-	case key == "XVERP" && s.verpAllowed().granted && s.discard&noVERP == 0:
+	case key == "XVERP" && s.verpAllowed().granted:
 		return s.verpParameter(tx, value, hasValue)
 	case key == "RET" && hasValue:
 		ret, ok := dsn.ParseRet(value)
@@ -314,6 +319,9 @@ func (s *session) checkSize(size int64) string {
 
 // checkSpace refuses mail while the queue file system is nearly full (§2.5).
 func (s *session) checkSpace() string {
+	if s.srv.set.proxyFilter != "" && !s.srv.set.speedAdjust && !s.standAlone {
+		return "" // nothing is stored here
+	}
 	var fs syscall.Statfs_t
 	if err := syscall.Statfs(s.srv.queueDir, &fs); err != nil || fs.Bsize <= 0 {
 		return ""
@@ -385,6 +393,9 @@ func (s *session) cmdRcpt(args []smtp.Token) bool {
 	}
 	s.checks.rcpt, s.checks.rcptGiven = addr, true
 	opened := tx.sink != nil || s.openMessage()
+	if opened && tx.proxy != nil {
+		opened = s.proxyCommand(s.line, '2')
+	}
 	s.checks.rcptGiven = false
 	if !opened {
 		return false
@@ -421,7 +432,7 @@ func (s *session) rcptParameter(r *recipientOptions, arg string) string {
 		if s.discard&noDSN != 0 {
 			return dsnOff
 		}
-		notify, err := dsn.ParseNotify(value)
+		notify, err := dsn.ParseNotify(strings.Join(notifyWords(value), ",")) // empty words do no harm
 		if err != nil || r.notify != 0 {
 			s.warnNotify(value)
 			return "501 5.5.4 Error: Bad NOTIFY parameter syntax"
@@ -442,9 +453,13 @@ func (s *session) rcptParameter(r *recipientOptions, arg string) string {
 	return ""
 }
 
+func notifyWords(list string) []string {
+	return strings.FieldsFunc(list, func(r rune) bool { return strings.ContainsRune(", \t\r\n", r) })
+}
+
 // warnNotify names the word of a NOTIFY list that nobody knows.
 func (s *session) warnNotify(value string) {
-	for _, word := range strings.FieldsFunc(value, func(r rune) bool { return strings.ContainsRune(", \t\r\n", r) }) {
+	for _, word := range notifyWords(value) {
 		if _, err := dsn.ParseNotify(word); err != nil {
 			s.log.Warn("unknown DSN NOTIFY command value \"%s\" in \"%s\"", smtp.Printable(word, '?'), smtp.Printable(value, '?'))
 			return
@@ -456,7 +471,7 @@ func (s *session) warnNotify(value string) {
 // for type utf-8).
 func decodeORCPT(value string) (string, bool) {
 	kind, encoded, ok := strings.Cut(value, ";")
-	if !ok || kind == "" || encoded == "" {
+	if !ok || kind == "" {
 		return "", false
 	}
 	var addr string
@@ -469,7 +484,7 @@ func decodeORCPT(value string) (string, bool) {
 	} else {
 		addr, err = dsn.XtextDecode(encoded)
 	}
-	if err != nil || addr == "" {
+	if err != nil {
 		return "", false
 	}
 	return smtp.Printable(kind+";"+addr, '?'), true
@@ -479,7 +494,7 @@ func decodeORCPT(value string) (string, bool) {
 func (s *session) dropMessage() {
 	if s.tx != nil && s.tx.sink != nil {
 		s.tx.sink.Abort()
-		s.tx.sink = nil
+		s.tx.sink, s.tx.proxy = nil, nil
 		s.tx.queueID = ""
 	}
 }

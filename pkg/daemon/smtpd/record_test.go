@@ -106,6 +106,17 @@ func maskTalk(talk string) string {
 
 // serveZone answers DNS queries on 127.0.0.1:53 from corpusZone.
 func serveZone(t *testing.T) {
+	pc, err := net.ListenPacket("udp", "127.0.0.1:53")
+	if err != nil {
+		t.Fatal(err)
+	}
+	answerZone(t, pc)
+	os.WriteFile("/etc/resolv.conf", []byte("nameserver 127.0.0.1\n"), 0o644)
+	os.WriteFile("/etc/hosts", []byte("127.0.0.1 localhost\n"), 0o644)
+}
+
+// answerZone answers DNS queries from corpusZone until the socket is closed.
+func answerZone(t *testing.T, pc net.PacketConn) {
 	fake := corpusZone()
 	handler := mdns.HandlerFunc(func(w mdns.ResponseWriter, q *mdns.Msg) {
 		m := new(mdns.Msg)
@@ -141,11 +152,5 @@ func serveZone(t *testing.T) {
 		}
 		w.WriteMsg(m)
 	})
-	pc, err := net.ListenPacket("udp", "127.0.0.1:53")
-	if err != nil {
-		t.Fatal(err)
-	}
 	go (&mdns.Server{PacketConn: pc, Handler: handler}).ActivateAndServe()
-	os.WriteFile("/etc/resolv.conf", []byte("nameserver 127.0.0.1\n"), 0o644)
-	os.WriteFile("/etc/hosts", []byte("127.0.0.1 localhost\n"), 0o644)
 }

@@ -152,7 +152,7 @@ func permitInterfaces(e evaluation) verdict {
 }
 
 func permitAuthenticated(e evaluation) verdict {
-	if e.srv.set.saslEnable && e.sasl.method != "" && e.sasl.method != "anonymous" {
+	if e.activeSASL() && e.sasl.method != "" && e.sasl.method != "anonymous" {
 		return accept
 	}
 	return dunno

@@ -3,7 +3,6 @@ package smtpd
 import (
 	"context"
 	"fmt"
-	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -50,9 +49,11 @@ type Server struct {
 	trialRelay     []element
 	runtime        *compiler // for right-hand sides of access tables
 	tables         map[string]table.Table
-	parentKeys     bool // access tables: example.com matches its subdomains
+	commandFilter  table.Table // nil: commands are taken as they are
+	parentKeys     bool        // access tables: example.com matches its subdomains
 	rewriteClients []element
 	tlsEngine      *tlsEngine
+	auth           *saslEngine // nil: no SASL
 
 	dnsLists                 listCache
 	rblReplies               *table.Maps
@@ -107,7 +108,7 @@ type lists struct {
 type maps struct {
 	localRcpt, virtualMailbox, relayRcpt, virtualAlias *table.Maps
 	canonical, rcptCanonical, senderCanonical          *table.Maps
-	senderLogin, ehlo, footer, commandFilter           *table.Maps
+	senderLogin, ehlo, footer                          *table.Maps
 	clientCerts, sni                                   *table.Maps
 }
 
@@ -160,10 +161,7 @@ func newServer(c *conf.Config, env table.Env, log *maillog.Logger, standAlone bo
 	if err := srv.loadMilters(); err != nil {
 		return nil, err
 	}
-	if set.saslEnable {
-		log.Warn("smtpd_sasl_auth_enable is set, but this server has no SASL: AUTH is not offered")
-	}
-	return srv, nil
+	return srv, srv.loadSASL()
 }
 
 func (srv *Server) openLists() error {
@@ -210,7 +208,7 @@ func (srv *Server) openLists() error {
 func (srv *Server) closePolicy() error {
 	empty := table.NewMaps(srv.env, "none")
 	m := &srv.maps
-	for _, t := range []**table.Maps{&m.localRcpt, &m.virtualMailbox, &m.relayRcpt, &m.virtualAlias, &m.canonical, &m.rcptCanonical, &m.senderCanonical, &m.senderLogin, &m.ehlo, &m.footer, &m.commandFilter, &m.clientCerts, &m.sni} {
+	for _, t := range []**table.Maps{&m.localRcpt, &m.virtualMailbox, &m.relayRcpt, &m.virtualAlias, &m.canonical, &m.rcptCanonical, &m.senderCanonical, &m.senderLogin, &m.ehlo, &m.footer, &m.clientCerts, &m.sni} {
 		*t = empty
 	}
 	return nil
@@ -234,7 +232,6 @@ func (srv *Server) openMaps() error {
 		{&m.senderLogin, "smtpd_sender_login_maps", folded},
 		{&m.ehlo, "smtpd_discard_ehlo_keyword_address_maps", 0},
 		{&m.footer, "smtpd_reject_footer_maps", 0},
-		{&m.commandFilter, "smtpd_command_filter", table.FoldFix},
 		{&m.clientCerts, "relay_clientcerts", table.FoldFix},
 		{&m.sni, "tls_server_sni_maps", table.FoldFix | table.SrcRHSIsFile},
 	} {
@@ -244,13 +241,20 @@ func (srv *Server) openMaps() error {
 		}
 		*t.to = opened
 	}
+	if spec := srv.conf.String("smtpd_command_filter"); spec != "" {
+		filter, err := table.Open(srv.env, spec, table.FoldFix)
+		if err != nil {
+			return err
+		}
+		srv.commandFilter = filter
+	}
 	return nil
 }
 
 // changed names a table whose file has changed since it was opened.
 func (srv *Server) changed() (string, bool) {
 	m := &srv.maps
-	for _, t := range []*table.Maps{m.localRcpt, m.virtualMailbox, m.relayRcpt, m.virtualAlias, m.canonical, m.rcptCanonical, m.senderCanonical, m.senderLogin, m.ehlo, m.footer, m.commandFilter, m.clientCerts, m.sni, srv.rblReplies, srv.dnsFilter} {
+	for _, t := range []*table.Maps{m.localRcpt, m.virtualMailbox, m.relayRcpt, m.virtualAlias, m.canonical, m.rcptCanonical, m.senderCanonical, m.senderLogin, m.ehlo, m.footer, m.clientCerts, m.sni, srv.rblReplies, srv.dnsFilter} {
 		if name, changed := t.Changed(); changed {
 			return name, true
 		}
@@ -259,6 +263,9 @@ func (srv *Server) changed() (string, bool) {
 		if name, changed := srv.milters.maps.Changed(); changed {
 			return name, true
 		}
+	}
+	if t := srv.commandFilter; t != nil && table.Changed(t) {
+		return table.RegistryName(t), true
 	}
 	for _, t := range srv.tables {
 		if table.Changed(t) {
@@ -425,15 +432,4 @@ func (srv *Server) addressMap(spec string) func(evaluation) verdict {
 		}
 		return dunno
 	}
-}
-
-// proxyHeader would read the PROXY header of an upstream load balancer.
-func (srv *Server) proxyHeader(nc net.Conn) (net.Conn, peer, error) {
-	err := fmt.Errorf("smtpd_upstream_proxy_protocol = %s is not supported by this server", srv.set.upstreamProxy)
-	srv.log.Warn("%v", err)
-	p, endpointErr := srv.endpoint(nc, nil)
-	if endpointErr != nil {
-		err = endpointErr
-	}
-	return nc, p, err
 }

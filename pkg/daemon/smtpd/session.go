@@ -75,6 +75,8 @@ type session struct {
 	splitter *lineSplitter
 	milters  milterState
 	tx       *transaction
+	line     string     // the command being executed
+	replay   *replayLog // for a before-queue filter
 }
 
 // permission is the outcome of an access list: granted, or not known.
@@ -82,9 +84,6 @@ type permission struct {
 	granted bool
 	failed  bool
 }
-
-// saslState is who the client is, if it authenticated itself.
-type saslState struct{ method, user string }
 
 // serve runs a session on a connection and closes it.
 func (srv *Server) serve(ctx context.Context, nc net.Conn, attrs map[string]string) {
@@ -114,7 +113,7 @@ func (s *session) run(nc net.Conn, attrs map[string]string) {
 	var err error
 	broken := false
 	if srv.set.upstreamProxy != "" && !s.passed && !s.standAlone {
-		_, s.peer, err = srv.proxyHeader(nc)
+		s.peer, err = srv.proxyHeader(nc)
 		broken = err != nil
 	} else {
 		s.peer, err = srv.endpoint(nc, attrs)
@@ -123,9 +122,7 @@ func (s *session) run(nc net.Conn, attrs map[string]string) {
 			return
 		}
 	}
-	if !broken {
-		srv.lookupName(s.ctx, &s.peer)
-	}
+	srv.lookupName(s.ctx, &s.peer)
 	s.peer.setNamaddr(srv.set.portLogging)
 	s.log.Info("connect from %s", s.peer.namaddr)
 	defer s.disconnected()
@@ -150,7 +147,9 @@ func (s *session) run(nc net.Conn, attrs map[string]string) {
 		return
 	}
 	s.loadDiscard()
-	s.greet()
+	if s.activateSASL() {
+		s.greet()
+	}
 	s.commands()
 	s.finish()
 }
@@ -175,6 +174,7 @@ func (s *session) finish() {
 		s.log.Info("%s after %s from %s", s.reason, where, s.peer.namaddr)
 	}
 	s.dropMessage()
+	s.replay.close()
 	s.conn.Flush()
 	s.notice(true)
 }
@@ -264,13 +264,13 @@ func (s *session) commands() {
 			s.fail(err)
 			break
 		}
-		if line.Long {
-			s.log.Warn("%s: request longer than %d: %.30s...", s.peer.namaddr, set.lineLimit, smtp.Printable(string(line.Text), '?'))
+		if line.Long || len(line.Text) >= set.lineLimit {
+			s.log.Warn("%s: request longer than %d: %.30s...", s.peer.namaddr, set.lineLimit, smtp.Printable(withoutSecret(string(line.Text)), '?'))
 		}
 		text, _, _ := strings.Cut(string(line.Text), "\x00")
-		s.record("In:  ", text)
+		s.record("In:  ", withoutSecret(text))
 		if s.log.Verbose() > 0 {
-			s.log.Info("< %s: %s", s.peer.namaddr, smtp.Printable(text, '?'))
+			s.log.Info("< %s: %s", s.peer.namaddr, smtp.Printable(withoutSecret(text), '?'))
 		}
 		if line.Bare && s.bare == smtp.BareReject {
 			s.rejectBareNewline()
@@ -307,6 +307,7 @@ func (s *session) execute(line string) {
 	if !ok {
 		return
 	}
+	s.line = line
 	args := smtp.Tokenize(line)
 	if len(args) == 0 {
 		s.classes |= classProtocol
@@ -392,19 +393,19 @@ func (s *session) countJunk() {
 
 // filterCommand applies smtpd_command_filter.
 func (s *session) filterCommand(line string) (string, bool) {
-	filter := s.srv.maps.commandFilter
-	if filter.Empty() {
+	filter := s.srv.commandFilter
+	if filter == nil {
 		return line, true
 	}
 	key := strings.TrimLeft(line, " \t")
-	value, found, err := filter.Find(s.ctx, key)
+	value, found, err := filter.Lookup(s.ctx, key) // an empty result is one, too
 	if err != nil {
-		s.log.Warn("%s lookup error for \"%.100s\"", s.srv.conf.String("smtpd_command_filter"), smtp.Printable(key, '?'))
+		s.log.Warn("%s lookup error for \"%.100s\"", s.srv.conf.String("smtpd_command_filter"), smtp.Printable(withoutSecret(key), '?'))
 		s.localDataError()
 		return "", false
 	}
 	if found {
-		s.log.Info("%s: replacing command \"%.100s\" with \"%.100s\"", s.peer.namaddr, smtp.Printable(key, '?'), value)
+		s.log.Info("%s: replacing command \"%.100s\" with \"%.100s\"", s.peer.namaddr, smtp.Printable(withoutSecret(key), '?'), withoutSecret(value))
 		return value, true
 	}
 	return line, true
@@ -445,7 +446,7 @@ func (s *session) improperPipelining() bool {
 		return false
 	}
 	s.pipelining = true
-	s.log.Info("improper command pipelining after %s from %s: %s", s.where, s.peer.namaddr, smtp.Escape(pending))
+	s.log.Info("improper command pipelining after %s from %s: %s", s.where, s.peer.namaddr, smtp.Escape([]byte(withoutSecret(string(pending)))))
 	if s.srv.set.forbidPipelining {
 		s.classes |= classProtocol
 	}

@@ -56,6 +56,9 @@ type settings struct {
 	overrides       []string
 	contentFilter   string
 	proxyFilter     string
+	proxyEhlo       string
+	proxyTimeout    time.Duration
+	speedAdjust     bool
 	milters         []string
 	milterAction    string
 	milterMaps      string
@@ -123,7 +126,7 @@ func loadSettings(c *conf.Config) (*settings, error) {
 		recipientDelim: c.String("recipient_delimiter"), nullKey: c.String("smtpd_null_access_lookup_key"),
 		verpFilter: c.String("verp_delimiter_filter"), permitLog: c.List("smtpd_log_access_permit_actions"),
 		overrides: c.List("receive_override_options"), contentFilter: c.String("content_filter"),
-		proxyFilter: c.String("smtpd_proxy_filter"), milters: c.List("smtpd_milters"),
+		proxyFilter: c.String("smtpd_proxy_filter"), proxyEhlo: c.String("smtpd_proxy_ehlo"), proxyTimeout: c.Duration("smtpd_proxy_timeout"), milters: c.List("smtpd_milters"),
 		milterAction: c.String("milter_default_action"), milterMaps: c.String("smtpd_milter_maps"),
 		upstreamProxy: c.String("smtpd_upstream_proxy_protocol"), upstreamTimeout: c.Duration("smtpd_upstream_proxy_timeout"),
 		saslEnable: c.Bool("smtpd_sasl_auth_enable"), stress: c.String("stress"), protocols: c.String("inet_protocols"),
@@ -160,6 +163,7 @@ func (s *settings) loadChoices(c *conf.Config) error {
 		bare = c.String("smtpd_forbid_bare_newline")
 	}
 	var ok bool
+	var err error
 	if s.bareNewline, ok = map[string]smtp.BareNewline{"no": smtp.BareAllow, "yes": smtp.BareNormalize,
 		"normalize": smtp.BareNormalize, "reject": smtp.BareReject}[strings.ToLower(bare)]; !ok {
 		return configError("bad parameter value: 'smtpd_forbid_bare_newline = %s'", bare)
@@ -179,6 +183,9 @@ func (s *settings) loadChoices(c *conf.Config) error {
 		default:
 			return configError("bad configuration: %s = %s", p.name, v)
 		}
+	}
+	if s.speedAdjust, err = proxyOptions(c.List("smtpd_proxy_options"), c.String("smtpd_proxy_options")); err != nil {
+		return err
 	}
 	return s.loadTLS(c)
 }

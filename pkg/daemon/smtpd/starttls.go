@@ -63,7 +63,6 @@ func (s *session) cmdStartTLS(args []smtp.Token) bool {
 		s.abortMilters()
 	}
 	s.helo, s.heloGiven = "", false
-	s.sasl = saslState{}
 	s.reset()
 	if !s.handshake() {
 		s.over, s.reason = true, reasonLost
@@ -76,7 +75,7 @@ func (s *session) cmdStartTLS(args []smtp.Token) bool {
 		}
 		s.abortTLS(text)
 	}
-	return true
+	return s.activateSASL()
 }
 
 // wrapperTLS is TLS from the first byte (smtpd_tls_wrappermode).

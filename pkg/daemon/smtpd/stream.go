@@ -36,10 +36,7 @@ func (tx *transaction) attr(name, value string) { tx.text(record.TypeAttr, name+
 func (s *session) openMessage() bool {
 	srv, tx := s.srv, s.tx
 	if srv.set.proxyFilter != "" && !s.standAlone {
-		s.log.Warn("connect to proxy filter %s: before-queue content filters are not supported", srv.set.proxyFilter)
-		s.classes |= classSoftware
-		s.reply("451 4.3.0 Error: queue file write error")
-		return false
+		return s.openProxy()
 	}
 	flags := cleanup.FlagsExternal.Override(srv.set.overrides) | cleanup.FlagSMTPReply
 	if s.milters.filters == nil {
@@ -139,9 +136,12 @@ type identity struct{ name, addr, port, origin, helo, proto string }
 func (s *session) logIdentity() identity {
 	if f := s.forward; f != nil && f.client {
 		id := identity{name: f.name, addr: f.addr, port: f.port, helo: f.helo, proto: f.proto}
-		id.origin = f.name + "[" + f.addr + "]"
-		if s.srv.set.portLogging {
-			id.origin += ":" + f.port
+		id.origin = f.name
+		if f.addr != unknown {
+			id.origin += "[" + f.addr + "]"
+			if s.srv.set.portLogging {
+				id.origin += ":" + f.port
+			}
 		}
 		if strings.Contains(f.addr, ":") {
 			id.addr = "IPv6:" + f.addr
@@ -154,7 +154,7 @@ func (s *session) logIdentity() identity {
 // logClient writes the line that ties the queue id to the client.
 func (s *session) logClient() {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: client=%s", s.tx.queueID, s.peer.namaddr)
+	fmt.Fprintf(&b, "%s: client=%s", s.id(), s.peer.namaddr)
 	for _, f := range [...][2]string{{"sasl_method", s.sasl.method}, {"sasl_username", s.sasl.user}, {"sasl_sender", s.tx.saslAuth}} {
 		if f[1] != "" {
 			fmt.Fprintf(&b, ", %s=%s", f[0], f[1])
@@ -191,8 +191,10 @@ func (s *session) startContent() {
 	for _, text := range tx.prepend {
 		tx.text(record.TypeNormal, text)
 	}
-	for _, line := range s.received() {
-		tx.text(record.TypeNormal, line)
+	if tx.proxy == nil || s.forward == nil { // behind XFORWARD that was the upstream's part
+		for _, line := range s.received() {
+			tx.text(record.TypeNormal, line)
+		}
 	}
 	tx.content = newContent(tx, s.srv.set.messageSize)
 	if passed != nil {
@@ -258,7 +260,10 @@ func (s *session) received() []string {
 	if s.sasl.user != "" && s.srv.saslHeader {
 		lines = append(lines, fmt.Sprintf("\t(Authenticated sender: %s)", commentText(s.sasl.user)))
 	}
-	by := fmt.Sprintf("\tby %s (%s) with %s id %s", set.hostname, set.mailName, with, tx.queueID)
+	by := fmt.Sprintf("\tby %s (%s) with %s", set.hostname, set.mailName, with)
+	if tx.queueID != "" { // a content filter has no id yet
+		by += " id " + tx.queueID
+	}
 	date := header.MailDate(tx.arrival)
 	if tx.rcptCount == 1 {
 		return append(lines, by, fmt.Sprintf("\tfor <%s>; %s", address.Quote(tx.firstRcpt), date))

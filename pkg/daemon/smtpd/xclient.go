@@ -40,7 +40,7 @@ func (s *session) attributes(args []smtp.Token, verb string, p permission, set f
 	}
 	for _, a := range args[1:] {
 		name, raw, ok := strings.Cut(a.Text, "=")
-		if !ok {
+		if !ok || raw == "" {
 			return s.protocolError("501 5.5.4 Error: attribute=value expected")
 		}
 		if len(raw) > 255 {
@@ -50,6 +50,7 @@ func (s *session) attributes(args []smtp.Token, verb string, p permission, set f
 		if err != nil {
 			value = raw
 		}
+		value, _, _ = strings.Cut(value, "\x00")
 		value = smtp.Printable(value, '?')
 		known, bad := set(strings.ToUpper(name), value)
 		if !known {
@@ -100,7 +101,8 @@ func (s *session) cmdXclient(args []smtp.Token) bool {
 			s.proto, gotProto = strings.ToUpper(value), true
 		case "LOGIN":
 			if !strings.EqualFold(value, unavailable) {
-				s.sasl, gotLogin = saslState{method: "XCLIENT", user: value}, true
+				s.sasl.method, s.sasl.user = "XCLIENT", value
+				gotLogin = true
 			}
 		default:
 			return false, ""
@@ -123,11 +125,10 @@ func (s *session) cmdXclient(args []smtp.Token) bool {
 		s.proto = "SMTP"
 	}
 	if !gotLogin {
-		s.sasl = saslState{}
+		s.sasl.method, s.sasl.user = "", ""
 	}
 	s.authorize()
 	s.loadDiscard()
-	s.where = whereConnect
 	s.greet()
 	return false // counted so, as by the original (spec §2.9)
 }
