@@ -204,6 +204,8 @@ func (s *session) cmdAuth(args []smtp.Token) bool {
 		return s.protocolError("503 5.5.1 Error: authentication not enabled")
 	case s.tx != nil:
 		return s.protocolError("503 5.5.1 Error: MAIL transaction in progress")
+	case s.milterForbids("454 4.3.0 Try again later"):
+		return false
 	case s.sasl.method != "":
 		return s.protocolError("503 5.5.1 Error: already authenticated")
 	case len(args) < 2 || len(args) > 3:
