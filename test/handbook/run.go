@@ -20,6 +20,10 @@ import (
 // patience is how long something expected may take on a busy machine.
 const patience = 20 * time.Second
 
+// commandLimit is after how many seconds a typed command is ended; its exit
+// status is 124 then.
+const commandLimit = "30"
+
 // machine is a world in which a scenario runs, with a network outside of it.
 type machine struct {
 	*world.World
@@ -141,6 +145,9 @@ func (m *machine) typed(s step) error {
 	}
 	command, background := strings.CutSuffix(s.args, " &")
 	argv := []string{"/bin/bash", "-c", command}
+	if !background {
+		argv = append([]string{"timeout", commandLimit}, argv...)
+	}
 	prepare := func() *exec.Cmd {
 		switch s.user {
 		case "":
