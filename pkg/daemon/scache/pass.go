@@ -3,8 +3,6 @@ package scache
 import (
 	"errors"
 
-	"golang.org/x/sys/unix"
-
 	"posthaste/pkg/ipc/attr"
 	"posthaste/pkg/sys/fdpass"
 )
@@ -36,19 +34,7 @@ func (c *client) send(fd int) error {
 	if err := c.waitReady(); err != nil {
 		return err
 	}
-	rc, err := c.raw.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var failed error
-	err = rc.Write(func(s uintptr) bool {
-		failed = unix.Sendmsg(int(s), []byte{0}, unix.UnixRights(fd), nil, unix.MSG_NOSIGNAL)
-		return failed != unix.EAGAIN && failed != unix.EINTR
-	})
-	if err == nil {
-		err = failed
-	}
-	if err != nil {
+	if err := fdpass.Send(c.raw, fd); err != nil {
 		return err
 	}
 	return c.waitReady()

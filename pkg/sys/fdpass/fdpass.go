@@ -6,7 +6,6 @@ package fdpass
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"syscall"
 
@@ -16,16 +15,28 @@ import (
 // ErrNoDescriptor is returned when the peer's message carried no descriptor.
 var ErrNoDescriptor = errors.New("no file descriptor in message")
 
-// Send passes fd. The caller keeps its own copy, and should keep conn open
+// Send passes fd over a connection with a UNIX socket below, whose write
+// deadline applies. The caller keeps its own copy, and should keep conn open
 // until the receiver has closed it.
-func Send(conn *net.UnixConn, fd int) error {
-	_, _, err := conn.WriteMsgUnix([]byte{0}, unix.UnixRights(fd), nil)
-	return err
+func Send(conn syscall.Conn, fd int) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = raw.Write(func(s uintptr) bool {
+		failed = unix.Sendmsg(int(s), []byte{0}, unix.UnixRights(fd), nil, unix.MSG_NOSIGNAL)
+		return failed != unix.EAGAIN && failed != unix.EINTR
+	})
+	if err != nil {
+		return err
+	}
+	return failed
 }
 
-// Recv takes a descriptor, close-on-exec. The deadline of conn applies.
+// Recv takes a descriptor, close-on-exec. The read deadline of conn applies.
 // Descriptors beyond the first are closed.
-func Recv(conn *net.UnixConn) (*os.File, error) {
+func Recv(conn syscall.Conn) (*os.File, error) {
 	fd, err := RecvFD(conn)
 	if err != nil {
 		return nil, err
@@ -33,7 +44,7 @@ func Recv(conn *net.UnixConn) (*os.File, error) {
 	return os.NewFile(uintptr(fd), "passed"), nil
 }
 
-// RecvFD is Recv for any UNIX-domain socket; the caller owns the descriptor.
+// RecvFD is Recv without a file around the descriptor, which the caller owns.
 func RecvFD(conn syscall.Conn) (int, error) {
 	rc, err := conn.SyscallConn()
 	if err != nil {

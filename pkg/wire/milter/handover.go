@@ -103,7 +103,7 @@ func (m *filter) send(s Stream) error {
 		return err
 	}
 	var passed error
-	if err := raw.Control(func(fd uintptr) { passed = fdpass.SendOver(s.Raw, int(fd)) }); err != nil {
+	if err := raw.Control(func(fd uintptr) { passed = fdpass.Send(s.Raw, int(fd)) }); err != nil {
 		return err
 	}
 	if passed != nil {
@@ -206,7 +206,7 @@ func (m *filter) receive(s Stream) error {
 	if err := s.Out.Str("dummy", "").Send(); err != nil {
 		return err
 	}
-	file, err := fdpass.RecvFrom(s.Raw)
+	file, err := fdpass.Recv(s.Raw)
 	if err != nil {
 		return err
 	}
