@@ -93,9 +93,7 @@ func (l *lab) configure(t testing.TB, conf []string) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	// Idle processes of before may still take one client; they end now.
-	l.Sh("pkill -P $(cat /var/spool/postfix/pid/master.pid) -x 'smtpd|cleanup|pickup'")
-	time.Sleep(300 * time.Millisecond)
+	time.Sleep(600 * time.Millisecond) // until the processes of before have ended
 }
 
 // mail is one message as a client sends it.
