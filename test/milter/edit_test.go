@@ -70,10 +70,10 @@ func TestEdits(t *testing.T) {
 }
 
 // TestEditsConfigured is TestEdits for the cases with settings of their own,
-// for each of which the suites are reloaded.
+// for each of which the suites are restarted.
 func TestEditsConfigured(t *testing.T) {
 	if testing.Short() {
-		t.Skip("SKIP: reloads the suites many times, which takes a minute")
+		t.Skip("SKIP: restarts the suites many times, which takes a minute")
 	}
 	configured := func(c editCase) bool { return c.conf != nil }
 	judge(t, play(t, world.Options{Suite: world.Debian}, configured), play(t, world.Options{Suite: world.Ours}, configured))

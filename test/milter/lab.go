@@ -80,22 +80,19 @@ func (l *lab) configure(t testing.TB, conf []string) {
 		return
 	}
 	l.current = text
-	if err := os.WriteFile(l.Path("/etc/postfix/main.cf"), []byte(l.base+"\n"+text+"\n"), 0644); err != nil {
+	// A reload would leave processes with the old settings for a moment.
+	if err := l.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	reloads := l.CountLog("reload -- version")
-	if r := l.Sh("kill -HUP $(cat /var/spool/postfix/pid/master.pid)"); r.Code != 0 {
-		t.Fatal(r.Err)
+	if err := os.WriteFile(l.Path("/etc/postfix/main.cf"), []byte(l.base), 0644); err != nil {
+		t.Fatal(err)
 	}
-	for range 500 {
-		if l.CountLog("reload -- version") > reloads {
-			break
-		}
-		time.Sleep(10 * time.Millisecond)
+	if err := l.Set(conf...); err != nil {
+		t.Fatal(err)
 	}
-	// Idle processes of before may still take one client; they end now.
-	l.Sh("pkill -P $(cat /var/spool/postfix/pid/master.pid) -x 'smtpd|cleanup|pickup'")
-	time.Sleep(300 * time.Millisecond)
+	if err := l.Start(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // mail is one message as a client sends it.

@@ -6,8 +6,12 @@
 // A message is one session. Its parts, in the order a message meets them:
 // session.go (the conversation), envelope.go, sender.go and recipient.go,
 // mapping.go and alias.go (address tables), content.go, header.go, missing.go
-// and checks.go (the message itself), extracted.go, final.go (status, bounce,
-// hold, commit).
+// and checks.go (the message itself), extracted.go, milter.go (Milters),
+// final.go (status, bounce, hold, commit).
+//
+// Milters see the message when its queue file is complete (show.go) and change
+// it in place: places.go prepares the file for that, edit.go and editbody.go
+// make the changes, milterchecks.go applies milter_header_checks to them.
 //
 // Messages are streamed into the file; memory holds one record, one header and
 // the keys of the duplicate filter. What a client sends or a table answers
