@@ -231,7 +231,7 @@ func (r *Reporter) probed(ctx context.Context, o Outcome, result verify.Result) 
 }
 
 func (r *Reporter) update(ctx context.Context, o Outcome, result verify.Result) error {
-	reason := viaRelay(o)
+	reason := o.Status.Reason
 	if o.Rcpt.Original != "" {
 		if err := r.Verify.Update(ctx, o.Rcpt.Original, result, reason); err != nil {
 			return err
