@@ -198,6 +198,7 @@ func (s *session) cmdMail(args []smtp.Token) bool {
 			tx.rewriting = "local"
 		}
 	}
+	s.noteUTF8("sender", addr)
 	if !isASCII(addr) && !tx.utf8 && set.strictUTF8 && set.utf8 {
 		return s.protocolError("553 5.6.7 Must declare SMTPUTF8 to send unicode address")
 	}
@@ -378,6 +379,7 @@ func (s *session) cmdRcpt(args []smtp.Token) bool {
 		return false
 	}
 	tx.overshoot = 0
+	s.noteUTF8("recipient", addr)
 	if !isASCII(addr) && !tx.utf8 && set.strictUTF8 && set.utf8 {
 		return s.protocolError("553 5.6.7 Must declare SMTPUTF8 to send unicode address")
 	}

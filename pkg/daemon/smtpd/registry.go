@@ -139,6 +139,7 @@ func permitMyNetworks(e evaluation) verdict {
 	case p.failed:
 		return e.reject(classData, 451, "4.3.0", "<%s>: Temporary lookup failure", e.subject)
 	case p.granted:
+		e.noteNetworks()
 		return accept
 	}
 	return dunno
@@ -406,9 +407,7 @@ func (e evaluation) destination(rcpt string) verdict {
 	case r.Flags&(rewrite.ClassLocal|rewrite.ClassAlias|rewrite.ClassVirtual) != 0:
 		return accept
 	case r.Flags&rewrite.ClassRelay != 0:
-		if e.srv.relayCompat {
-			e.log.Info("using backwards-compatible default setting relay_domains=$mydestination to accept mail for domain \"%s\"", r.Recipient[i+1:])
-		}
+		e.noteRelay(r.Recipient[i+1:])
 		return accept
 	}
 	return dunno

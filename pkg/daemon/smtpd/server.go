@@ -71,7 +71,7 @@ type Server struct {
 	saslHeader       bool
 	noUnlisted       bool
 	ownerRequest     bool
-	relayCompat      bool
+	legacy           legacy
 	wantsMilters     bool
 	milters          *milterSetup // nil: no session has Milters
 	obsoleteFrom     bool
@@ -134,8 +134,7 @@ func newServer(c *conf.Config, env table.Env, log *maillog.Logger, standAlone bo
 	srv.ownerRequest = c.Bool("owner_request_special")
 	srv.obsoleteFrom = c.String("header_from_format") == "obsolete"
 	srv.parentKeys = table.ParentStyle(env, "smtpd_access_maps")
-	_, relaySet := c.Explicit("relay_domains")
-	srv.relayCompat = !relaySet && !set.compatLevel2
+	srv.legacy = legacyDefaults(c)
 	srv.wantsMilters = len(set.milters) > 0 || set.milterMaps != ""
 	for _, o := range set.overrides {
 		srv.noUnlisted = srv.noUnlisted || o == "no_unknown_recipient_checks"

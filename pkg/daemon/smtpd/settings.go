@@ -14,7 +14,7 @@ type settings struct {
 	doubleBounce               string
 	version                    string
 	commandDir                 string
-	compatLevel1, compatLevel2 bool // compatibility_level is at least 1, 2
+	compatLevel1               bool // compatibility_level is at least 1
 	ipv4, ipv6                 bool
 	protocols                  string
 
@@ -146,7 +146,7 @@ func loadSettings(c *conf.Config) (*settings, error) {
 		c.Int("unknown_local_recipient_reject_code"), c.Int("unknown_virtual_alias_reject_code"), c.Int("unknown_virtual_mailbox_reject_code"), c.Int("unknown_relay_recipient_reject_code"),
 		c.Int("multi_recipient_bounce_reject_code"), c.Int("maps_rbl_reject_code"), c.Int("plaintext_reject_code"),
 	}
-	s.compatLevel1, s.compatLevel2 = compatAtLeast(c, 1), compatAtLeast(c, 2)
+	s.compatLevel1 = compatAtLeast(c, 1)
 	_, set := c.Explicit("smtpd_relay_restrictions")
 	s.relayUnset = !set && !s.compatLevel1
 	_, set = c.Explicit("smtpd_relay_before_recipient_restrictions")
