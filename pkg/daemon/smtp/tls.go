@@ -122,7 +122,7 @@ func newEngine(t *tlsSettings, prefix string, log *maillog.Logger) *tlsEngine {
 		return nil
 	}
 	for i := range e.certs {
-		e.certs[i] = e.roots.Complete(e.certs[i])
+		e.certs[i] = e.roots.WithIssuers(e.certs[i])
 	}
 	if t.sessions {
 		e.sessions = newSessionCache(t.sessionTime)

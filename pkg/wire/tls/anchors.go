@@ -134,18 +134,3 @@ func KeyOnly(c *x509.Certificate) Signature {
 
 // WrongUsage reports whether the certificate is for something else.
 func (v Verdict) WrongUsage() bool { return v.reason == wrongUsage }
-
-// Complete adds the certificates above a certificate that comes without them,
-// as far as they are trust anchors.
-func (r *Roots) Complete(c tls.Certificate) tls.Certificate {
-	if len(c.Certificate) != 1 || c.Leaf == nil {
-		return c
-	}
-	for last := c.Leaf; !isSelfSigned(last) && len(c.Certificate) < maxPath; {
-		if last = issuerOf(last, r.all()); last == nil {
-			break
-		}
-		c.Certificate = append(c.Certificate, last.Raw)
-	}
-	return c
-}
