@@ -51,15 +51,21 @@ type manager struct {
 	favour    bool // deferred gets the next place
 }
 
-func newManager(c *conf.Config, log *maillog.Logger, spool *queue.Spool, tokens *flow.Control) *manager {
+// newManager makes a queue manager; old is for the scheduler of oqmgr.
+func newManager(c *conf.Config, log *maillog.Logger, spool *queue.Spool, tokens *flow.Control, old bool) *manager {
 	s := load(c, log)
+	perMessage := s.rcptMinimum
+	if old {
+		s.firstBatch = max(1, min(maxBatch, s.rcptLimit*s.fudge/100))
+		perMessage = s.firstBatch
+	}
 	local := dial.Dialer{Dir: spool.Dir(), Timeout: s.ipcTimeout, Log: log}
 	m := &manager{
 		settings:   s,
 		log:        log,
 		spool:      spool,
 		flow:       tokens,
-		transports: &transports{conf: c, log: log, known: make(map[string]sched.TransportConfig)},
+		transports: &transports{conf: c, log: log, old: old, known: make(map[string]sched.TransportConfig)},
 		services:   bounce.ServicesFrom(c),
 		flusher:    flush.Client{Dialer: local, Service: c.String("flush_service_name")},
 		agents:     dial.Dialer{Dir: spool.Dir(), Timeout: s.daemonTimeout, Log: log},
@@ -83,7 +89,7 @@ func newManager(c *conf.Config, log *maillog.Logger, spool *queue.Spool, tokens 
 	m.sched = sched.New(sched.Config{
 		MessageActiveLimit:      s.activeLimit,
 		MessageRecipientLimit:   s.rcptLimit,
-		MessageRecipientMinimum: s.rcptMinimum,
+		MessageRecipientMinimum: perMessage,
 		MinimalBackoff:          s.minimalBackoff,
 		TransportRetry:          s.transportRetry,
 		ClogWarn:                s.clogWarn,
@@ -91,6 +97,7 @@ func newManager(c *conf.Config, log *maillog.Logger, spool *queue.Spool, tokens 
 		MaxPending:              maxPending,
 		ErrorService:            s.errorService,
 		RetryService:            retryService,
+		RoundRobin:              old,
 		Transport:               m.transports.get,
 		Info:                    log.Info,
 		Warn:                    log.Warn,

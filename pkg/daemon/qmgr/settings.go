@@ -33,6 +33,8 @@ type settings struct {
 	activeLimit     int
 	rcptLimit       int
 	rcptMinimum     int
+	fudge           int // qmgr_fudge_factor, percent; for oqmgr
+	firstBatch      int // recipients read when a message is activated, at most
 	minimalBackoff  time.Duration
 	maximalBackoff  time.Duration
 	queueLifetime   time.Duration
@@ -66,6 +68,8 @@ func load(c *conf.Config, log *maillog.Logger) *settings {
 		activeLimit:     c.Int("qmgr_message_active_limit"),
 		rcptLimit:       c.Int("qmgr_message_recipient_limit"),
 		rcptMinimum:     c.Int("qmgr_message_recipient_minimum"),
+		fudge:           c.Int("qmgr_fudge_factor"),
+		firstBatch:      maxBatch,
 		minimalBackoff:  c.Duration("minimal_backoff_time"),
 		maximalBackoff:  c.Duration("maximal_backoff_time"),
 		queueLifetime:   c.Duration("maximal_queue_lifetime"),
@@ -122,9 +126,9 @@ func (s *settings) defers(transport string) bool {
 
 // transports finds out the parameters of each transport, once, for any goroutine.
 type transports struct {
-	conf   *conf.Config
-	log    *maillog.Logger
-	simple bool // oqmgr: no preemption
+	conf *conf.Config
+	log  *maillog.Logger
+	old  bool // oqmgr: no preemption, no recipient slots
 
 	mu    sync.Mutex
 	known map[string]sched.TransportConfig
@@ -169,8 +173,8 @@ func (t *transports) read(name string) sched.TransportConfig {
 		RefillLimit:          number("recipient_refill_limit"),
 		RefillDelay:          span("recipient_refill_delay"),
 	}
-	if t.simple {
-		cfg.SlotCost = 0
+	if t.old {
+		cfg.SlotCost, cfg.RecipientPool, cfg.ExtraRecipients = 0, 0, 0
 	}
 	return cfg
 }

@@ -58,7 +58,8 @@ type Transport struct {
 	ready   int  // sum over the queues of what could start now
 	queues  map[string]*Queue
 
-	order   list[*Job] // the job list of §4.6
+	order   list[*Job]   // the job list of §4.6
+	turns   list[*Queue] // destinations with something startable, if these take turns
 	current *Job
 	blocker int        // jobs and queues with this mark are blocked
 	unread  list[*Job] // jobs with recipients to read, oldest first
@@ -96,6 +97,7 @@ type Queue struct {
 	store     bool
 	clogged   time.Time
 	peers     list[*peer]
+	turn      elem[*Queue] // in Transport.turns
 }
 
 // Reason says why a transport or destination is avoided: an enhanced status code

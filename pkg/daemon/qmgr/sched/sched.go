@@ -202,6 +202,9 @@ func (s *Scheduler) settle(q *Queue) {
 	}
 	q.t.ready += n - q.ready
 	q.ready = n
+	if s.cfg.RoundRobin {
+		q.takeTurns()
+	}
 	if n > 0 && q.blocker == q.t.blocker {
 		q.t.unblock()
 	}
