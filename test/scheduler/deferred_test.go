@@ -66,10 +66,8 @@ func flushDeferred(t *testing.T, l load, trouble bool, swap ...string) result {
 		put(healthy[i%len(healthy)], i)
 	}
 	for _, s := range sites[:4] {
-		if trouble {
-			for i := range l.trouble {
-				put(s, i)
-			}
+		for i := range l.trouble {
+			put(s, i)
 		}
 	}
 	start := time.Now()
@@ -167,10 +165,11 @@ func (w window) up() []window {
 	return []window{w, same}
 }
 
-// down is the state after a failed one; the last of a cohort changes only the count.
+// down is the state after a failed one; the last of a cohort closes the window.
 func (w window) down() []window {
 	w.cohorts += 1 / float64(w.size)
 	if w.cohorts >= 1-1e-9 {
+		w.size = 0
 		return []window{w}
 	}
 	w.failure--

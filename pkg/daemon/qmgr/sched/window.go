@@ -57,10 +57,10 @@ func (s *Scheduler) negative(q *Queue, why Reason) bool {
 		}
 		q.window = max(q.window, 1)
 	}
-	s.debugQueue(q, "throttle")
 	if dead {
 		s.kill(q, why)
 	}
+	s.debugQueue(q, "throttle")
 	return dead
 }
 
