@@ -12,6 +12,7 @@ import (
 
 	"posthaste/pkg/ipc/attr"
 	"posthaste/pkg/ipc/deliver"
+	"posthaste/pkg/message/dsn"
 	"posthaste/pkg/spool/queue"
 	"posthaste/pkg/spool/record"
 	"posthaste/test/world"
@@ -90,14 +91,14 @@ func (m *machine) put(q string, l letter) string {
 	if q == queue.Incoming {
 		err = f.Commit()
 	} else {
+		if !l.due.IsZero() { // before a scan can see it
+			os.Chtimes(f.Path(), l.due, l.due)
+		}
 		f.Chmod(0o700)
 		f.Close()
 		if err = m.spool.Move(queue.Incoming, q, f.ID); err == nil {
 			m.own(filepath.Dir(m.spool.Path(q, f.ID)))
 		}
-	}
-	if err == nil && !l.due.IsZero() {
-		err = m.spool.SetTime(q, f.ID, l.due)
 	}
 	if err != nil {
 		m.t.Fatal(err)
@@ -150,12 +151,11 @@ func (m *machine) files(q string) (n int) {
 // requests and accepts everything.
 type sink struct {
 	m     *machine
-	gate  chan struct{} // deliveries end when it is closed
-	pause time.Duration // that a delivery takes
+	gate  chan struct{}    // deliveries end when it is closed
+	pause time.Duration    // that a delivery takes
+	fails func(n int) bool // the nth request finds the site in trouble; nil: none
 	mu    sync.Mutex
 	order []*deliver.Request
-	busy  map[string]int // next hop → deliveries under way
-	most  map[string]int
 }
 
 // sink listens as transport name with as many processes.
@@ -170,7 +170,7 @@ func (m *machine) sink(name string, processes int, pause time.Duration) *sink {
 	if err := os.Chmod(path, 0o666); err != nil {
 		m.t.Fatal(err)
 	}
-	s := &sink{m: m, gate: make(chan struct{}), pause: pause, busy: make(map[string]int), most: make(map[string]int)}
+	s := &sink{m: m, gate: make(chan struct{}), pause: pause}
 	for range processes {
 		go func() {
 			for {
@@ -196,9 +196,8 @@ func (s *sink) serve(c net.Conn) {
 		return
 	}
 	s.mu.Lock()
+	failed := s.fails != nil && s.fails(len(s.order))
 	s.order = append(s.order, r)
-	s.busy[r.NextHop]++
-	s.most[r.NextHop] = max(s.most[r.NextHop], s.busy[r.NextHop])
 	s.mu.Unlock()
 	f, err := s.m.spool.Open(queue.Active, r.ID, os.O_RDWR)
 	if err != nil {
@@ -212,14 +211,15 @@ func (s *sink) serve(c net.Conn) {
 	}
 	<-s.gate
 	time.Sleep(s.pause)
+	if failed {
+		deliver.WriteReply(out, deliver.Reply{Status: deliver.Retry, Trouble: dsn.Status{Code: "4.4.1", Action: "delayed", Reason: "no answer"}})
+		return
+	}
 	for _, rcpt := range r.Recipients {
 		if err := s.m.spool.Mark(f, rcpt.Offset); err != nil {
 			s.m.t.Errorf("agent: mark: %v", err)
 		}
 	}
-	s.mu.Lock()
-	s.busy[r.NextHop]--
-	s.mu.Unlock()
 	deliver.WriteReply(out, deliver.Reply{Status: deliver.Done})
 }
 

@@ -149,7 +149,11 @@ func (t *transports) read(name string) sched.TransportConfig {
 	number := func(suffix string) int { return t.conf.TransportInt(name, suffix) }
 	span := func(suffix string) time.Duration { return t.conf.TransportDuration(name, suffix) }
 	feedback := func(suffix string) sched.Feedback {
-		f, err := sched.ParseFeedback(name+"_"+suffix, t.conf.TransportString(name, suffix))
+		param := name + "_" + suffix
+		if _, own := t.conf.Explicit(param); !own {
+			param = "default_" + suffix
+		}
+		f, err := sched.ParseFeedback(param, t.conf.TransportString(name, suffix))
 		if err != nil {
 			t.log.Warn("%v", err)
 		}

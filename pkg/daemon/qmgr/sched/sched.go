@@ -145,7 +145,7 @@ func (s *Scheduler) transport(name string) *Transport {
 	s.rotation = append(s.rotation, t)
 	if s.debugs(t) {
 		for _, f := range []Feedback{t.Config.Positive, t.Config.Negative} {
-			s.cfg.Info("%s: %s feedback type %d value at %d: %g", name, f.Param, f.kind(), t.Config.InitialConcurrency, f.at(t.Config.InitialConcurrency))
+			s.cfg.Info("%s: %s feedback type %d value at %d: %.6g", name, f.Param, f.kind(), t.Config.InitialConcurrency, f.at(t.Config.InitialConcurrency))
 		}
 	}
 	return t
