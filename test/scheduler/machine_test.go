@@ -153,13 +153,14 @@ type sink struct {
 	m     *machine
 	gate  chan struct{}    // deliveries end when it is closed
 	pause time.Duration    // that a delivery takes
+	rest  time.Duration    // of a process between two deliveries
 	fails func(n int) bool // the nth request finds the site in trouble; nil: none
 	mu    sync.Mutex
 	order []*deliver.Request
 }
 
 // sink listens as transport name with as many processes.
-func (m *machine) sink(name string, processes int, pause time.Duration) *sink {
+func (m *machine) sink(name string, processes int, pause time.Duration, more ...func(*sink)) *sink {
 	m.t.Helper()
 	path := m.Path("/var/spool/postfix/private/" + name)
 	l, err := net.Listen("unix", path)
@@ -171,6 +172,9 @@ func (m *machine) sink(name string, processes int, pause time.Duration) *sink {
 		m.t.Fatal(err)
 	}
 	s := &sink{m: m, gate: make(chan struct{}), pause: pause}
+	for _, f := range more {
+		f(s)
+	}
 	for range processes {
 		go func() {
 			for {
@@ -179,6 +183,7 @@ func (m *machine) sink(name string, processes int, pause time.Duration) *sink {
 					return
 				}
 				s.serve(c)
+				time.Sleep(s.rest)
 			}
 		}()
 	}

@@ -139,13 +139,14 @@ func (s *Scheduler) transport(name string) *Transport {
 	if t != nil {
 		return t
 	}
-	t = &Transport{Name: name, Config: s.cfg.Transport(name).normal(), queues: make(map[string]*Queue), blocker: 1}
+	set := s.cfg.Transport(name)
+	t = &Transport{Name: name, Config: set.normal(), queues: make(map[string]*Queue), blocker: 1}
 	t.free = t.Config.RecipientPool
 	s.transports[name] = t
 	s.rotation = append(s.rotation, t)
 	if s.debugs(t) {
 		for _, f := range []Feedback{t.Config.Positive, t.Config.Negative} {
-			s.cfg.Info("%s: %s feedback type %d value at %d: %.6g", name, f.Param, f.kind(), t.Config.InitialConcurrency, f.at(t.Config.InitialConcurrency))
+			s.cfg.Info("%s: %s feedback type %d value at %d: %.6g", name, f.Param, f.kind(), set.InitialConcurrency, f.at(set.InitialConcurrency))
 		}
 	}
 	return t
