@@ -157,6 +157,7 @@ type sink struct {
 	fails func(n int) bool // the nth request finds the site in trouble; nil: none
 	mu    sync.Mutex
 	order []*deliver.Request
+	times []time.Time // of the requests
 }
 
 // sink listens as transport name with as many processes.
@@ -203,6 +204,7 @@ func (s *sink) serve(c net.Conn) {
 	s.mu.Lock()
 	failed := s.fails != nil && s.fails(len(s.order))
 	s.order = append(s.order, r)
+	s.times = append(s.times, time.Now())
 	s.mu.Unlock()
 	f, err := s.m.spool.Open(queue.Active, r.ID, os.O_RDWR)
 	if err != nil {
@@ -233,6 +235,27 @@ func (s *sink) requests() []*deliver.Request {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return append([]*deliver.Request(nil), s.order...)
+}
+
+// recipients is the number of recipients in the requests that arrived.
+func (s *sink) recipients() (n int) {
+	for _, r := range s.requests() {
+		n += len(r.Recipients)
+	}
+	return n
+}
+
+// settled waits until no more requests arrive, and returns the number of recipients.
+func (s *sink) settled() int {
+	s.m.t.Helper()
+	last, since := -1, time.Now()
+	s.m.wait(30*time.Second, "requests", func() bool {
+		if n := s.recipients(); n != last {
+			last, since = n, time.Now()
+		}
+		return last > 0 && time.Since(since) > 1500*time.Millisecond
+	})
+	return last
 }
 
 // count is the number of requests that arrived.

@@ -64,17 +64,7 @@ func TestShareOfOldManager(t *testing.T) {
 		s := m.sink("sink", 600, 0)
 		m.put(queue.Incoming, letter{sender: "list@here.test", rcpts: addresses("list", "test", 3000, 150), created: time.Now()})
 		m.trigger("I")
-		last := time.Now()
-		m.wait(20*time.Second, "batch", func() bool {
-			n := 0
-			for _, r := range s.requests() {
-				n += len(r.Recipients)
-			}
-			if n != got[suite] {
-				got[suite], last = n, time.Now()
-			}
-			return n > 0 && time.Since(last) > time.Second
-		})
+		got[suite] = s.settled()
 		s.open()
 		m.wait(20*time.Second, "delivered", func() bool { return m.CountLog(": removed") == 1 })
 		m.Stop()
