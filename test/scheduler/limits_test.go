@@ -5,6 +5,7 @@ import (
 	"math"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -148,4 +149,84 @@ func (m *machine) mute(name string) {
 	}
 	m.t.Cleanup(func() { l.Close() })
 	os.Chmod(path, 0o666)
+}
+
+// TestStartWithStrays compares the start with a full active queue, and with things
+// in it that do not belong there.
+func TestStartWithStrays(t *testing.T) {
+	t.Parallel()
+	ours, debian, ok := both(t, func(t *testing.T, suite world.Suite) (said []string) {
+		m := newMachine(t, with(suite, "default_transport = sink", "qmgr_message_active_limit = 50", "qmgr_message_recipient_limit = 40",
+			"bounce_queue_lifetime = 6d", "qmgr_clog_warn_time = 0"))
+		for _, name := range []string{"no-queue-id", "ABCDEF.x"} {
+			path := m.Path("/var/spool/postfix/active/" + name)
+			if err := os.WriteFile(path, nil, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			os.Chown(path, mailUser, mailUser)
+		}
+		for i := range 60 {
+			m.put(queue.Active, letter{sender: "a@here.test", rcpts: []string{fmt.Sprintf("u%d@there.test", i)}, created: time.Now()})
+		}
+		m.start()
+		defer m.Stop()
+		s := m.sink("sink", 10, 0)
+		s.open()
+		m.wait(30*time.Second, "delivered", func() bool { return m.CountLog(": removed") == 60 })
+		said = m.warnings()
+		slices.Sort(said)
+		return said
+	})
+	compareLines(t, ours, debian, ok)
+}
+
+// TestClogWarnings compares what is said of destinations that fill the active queue.
+func TestClogWarnings(t *testing.T) {
+	t.Parallel()
+	ours, debian, ok := both(t, func(t *testing.T, suite world.Suite) []string {
+		m := newMachine(t, with(suite, "transport_maps = inline:{ {.ca = ca:}, {.cb = cb:}, {.cc = cc:}, {.cd = cd:} }", "qmgr_message_active_limit = 50",
+			"ca_destination_concurrency_limit = 5", "cc_initial_destination_concurrency = 40", "cc_destination_concurrency_limit = 100"))
+		m.start()
+		defer m.Stop()
+		active := 0
+		put := func(addr string) {
+			m.put(queue.Incoming, letter{sender: "a@here.test", rcpts: []string{addr}, created: time.Now()})
+			m.trigger("I")
+			active++
+			m.wait(20*time.Second, "active", func() bool { return m.CountLog("(queue active)") == active })
+		}
+		for _, name := range []string{"ca", "cb", "cc", "cd"} {
+			s := m.sink(name, 10, 0)
+			if name == "cd" {
+				for i := range 5 {
+					put(fmt.Sprintf("u@other%d.cd", i))
+				}
+			}
+			for i := range 15 {
+				put(fmt.Sprintf("u%d@X.%s", i, name))
+			}
+			s.open()
+			m.wait(20*time.Second, "delivered", func() bool { return m.CountLog(": removed") == active })
+		}
+		return m.warnings()
+	})
+	compareLines(t, ours, debian, ok)
+	t.Logf("%d lines", len(ours))
+}
+
+// warnings are those of the queue manager.
+func (m *machine) warnings() (said []string) {
+	for line := range strings.Lines(m.Syslog()) {
+		if _, text, ok := strings.Cut(line, "warning: "); ok && strings.Contains(line, "postfix/qmgr") {
+			said = append(said, strings.TrimSpace(text))
+		}
+	}
+	return said
+}
+
+func compareLines(t *testing.T, ours, debian []string, ok bool) {
+	t.Helper()
+	if ok && !slices.Equal(ours, debian) {
+		t.Errorf("ours said\n%s\nDebian's\n%s", strings.Join(ours, "\n"), strings.Join(debian, "\n"))
+	}
 }

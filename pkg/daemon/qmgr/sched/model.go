@@ -95,7 +95,7 @@ type Queue struct {
 	lastDone  int64 // second in which a delivery ended; 0 = none yet
 	cache     bool  // deliveries follow each other closely
 	store     bool
-	clogged   time.Time
+	clogged   time.Time // of the last warning
 	peers     list[*peer]
 	turn      elem[*Queue] // in Transport.turns
 }

@@ -160,7 +160,7 @@ func (s *Scheduler) queue(t *Transport, name, nexthop string) *Queue {
 	if s.queues >= 2*s.cfg.MessageRecipientLimit && s.restingN > 0 {
 		s.dropResting()
 	}
-	q = &Queue{Name: name, Nexthop: nexthop, t: t, window: t.Config.InitialConcurrency, clogged: s.cfg.Now()}
+	q = &Queue{Name: name, Nexthop: nexthop, t: t, window: t.Config.InitialConcurrency}
 	t.queues[name] = q
 	s.queues++
 	return q

@@ -110,14 +110,13 @@ func TestClogWarning(t *testing.T) {
 					message(s, fmt.Sprint(i), rcpt("smtp", "x", "u"))
 				}
 			}
-			fill(25)
+			fill(20)
 			if len(said) != 0 {
-				t.Errorf("%s: warned at once: %q", tc.name, said)
+				t.Errorf("%s: warned about a fifth: %q", tc.name, said)
 			}
-			time.Sleep(301 * time.Second)
-			fill(2)
+			fill(5)
 			text := strings.Join(said, "\n")
-			if want := fmt.Sprintf("mail for x is using up 26 of %d active queue entries", 26+tc.others); !strings.HasPrefix(text, want) {
+			if want := fmt.Sprintf("mail for x is using up 21 of %d active queue entries", 21+tc.others); !strings.HasPrefix(text, want) {
 				t.Errorf("%s: %q, want %q", tc.name, text, want)
 			}
 			for _, m := range append(tc.mention, "please avoid flushing", "qmgr_clog_warn_time = 0") {
@@ -127,6 +126,16 @@ func TestClogWarning(t *testing.T) {
 			}
 			if strings.Contains(text, tc.not) {
 				t.Errorf("%s: %q in\n%s", tc.name, tc.not, text)
+			}
+			n := len(said)
+			time.Sleep(299 * time.Second)
+			fill(1)
+			time.Sleep(2 * time.Second)
+			if len(said) != n {
+				t.Errorf("%s: warned again after 299 s", tc.name)
+			}
+			if fill(1); len(said) != 2*n || !strings.Contains(said[n], "using up 27 of") {
+				t.Errorf("%s: not warned again after 301 s: %q", tc.name, said[n:])
 			}
 		}
 	})
