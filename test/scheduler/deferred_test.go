@@ -168,7 +168,7 @@ func (w window) up() []window {
 // down is the state after a failed one; the last of a cohort closes the window.
 func (w window) down() []window {
 	w.cohorts += 1 / float64(w.size)
-	if w.cohorts >= 1-1e-9 {
+	if w.cohorts >= 1 {
 		w.size = 0
 		return []window{w}
 	}

@@ -25,6 +25,8 @@ var courses = []course{
 	{"fc", []string{"positive_feedback = 1/4", "negative_feedback = 0.3", "failed_cohort_limit = 3"}, "bbgbbbbgggggbbbbbbbbg"},
 	{"fd", []string{"positive_feedback = 0", "negative_feedback = 0", "failed_cohort_limit = 0"}, "bbbbbgggg"},
 	{"fe", []string{"positive_feedback = 7", "negative_feedback = x", "failed_cohort_limit = 1", "limit = 4"}, "ggggbb"},
+	{"fg", []string{"negative_feedback = 0", "failed_cohort_limit = 1", "limit = 10"}, "bbbbbbbbbbbbbbbbbbb"},
+	{"fh", []string{"negative_feedback = 0", "failed_cohort_limit = 2", "limit = 7"}, "bbbbbbbbbbbbbbbbbbb"},
 	{"ff", []string{"positive_feedback = 0.5 / concurrency", "negative_feedback = 2/4", "failed_cohort_limit = 100"}, "ggggggggbbbbbbbbbbbbbggggggggg"},
 }
 

@@ -144,7 +144,7 @@ func (s *Scheduler) transport(name string) *Transport {
 	t.free = t.Config.RecipientPool
 	s.transports[name] = t
 	s.rotation = append(s.rotation, t)
-	if s.debugs(t) {
+	if s.cfg.FeedbackDebug {
 		for _, f := range []Feedback{t.Config.Positive, t.Config.Negative} {
 			s.cfg.Info("%s: %s feedback type %d value at %d: %.6g", name, f.Param, f.kind(), set.InitialConcurrency, f.at(set.InitialConcurrency))
 		}

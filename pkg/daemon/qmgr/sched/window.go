@@ -45,7 +45,7 @@ func (s *Scheduler) negative(q *Queue, why Reason) bool {
 	}
 	cfg := &q.t.Config
 	q.cohorts += 1 / float64(q.window)
-	dead := cfg.FailedCohortLimit > 0 && q.cohorts >= cfg.FailedCohortLimit-1e-9
+	dead := cfg.FailedCohortLimit > 0 && q.cohorts >= cfg.FailedCohortLimit
 	if !dead {
 		fb := cfg.Negative.at(q.window)
 		s.debugFeedback(q, "throttle", fb)
