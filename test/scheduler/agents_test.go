@@ -93,9 +93,8 @@ func TestBadAgents(t *testing.T) {
 				m.wait(20*time.Second, a.name, func() bool {
 					return m.CountLog("(queue active)") > before && m.files(queue.Active)+m.files(queue.Incoming) == 0
 				})
-				time.Sleep(30 * time.Millisecond)
 				said = append(said, "-- "+a.name)
-				for line := range strings.Lines(m.Syslog()[mark:]) {
+				for line := range strings.Lines(m.quiet()[mark:]) {
 					if f := ofProgram.FindStringSubmatch(line); f != nil {
 						said = append(said, f[1]+": "+delays.ReplaceAllString(queueID.ReplaceAllString(f[2], "ID"), "delays"))
 					}

@@ -83,7 +83,7 @@ func feedback(t *testing.T, suite world.Suite) (said []string) {
 		s.open()
 		m.wait(20*time.Second, c.name+": done", func() bool { return m.files(queue.Active)+m.files(queue.Incoming) == 0 })
 	}
-	for line := range strings.Lines(m.Syslog()) {
+	for line := range strings.Lines(m.quiet()) {
 		_, text, ok := strings.Cut(line, "postfix/qmgr[")
 		if !ok {
 			continue

@@ -216,7 +216,7 @@ func TestClogWarnings(t *testing.T) {
 
 // warnings are those of the queue manager.
 func (m *machine) warnings() (said []string) {
-	for line := range strings.Lines(m.Syslog()) {
+	for line := range strings.Lines(m.quiet()) {
 		if _, text, ok := strings.Cut(line, "warning: "); ok && strings.Contains(line, "postfix/qmgr") {
 			said = append(said, strings.TrimSpace(text))
 		}

@@ -137,6 +137,18 @@ func (m *machine) wait(patience time.Duration, what string, f func() bool) {
 	}
 }
 
+// quiet waits until the log says nothing new for a moment, and returns it.
+func (m *machine) quiet() string {
+	for last := ""; ; {
+		log := m.Syslog()
+		if log == last {
+			return log
+		}
+		last = log
+		time.Sleep(200 * time.Millisecond)
+	}
+}
+
 // files counts what is in a queue.
 func (m *machine) files(q string) (n int) {
 	for _, err := range m.spool.Scan(q) {

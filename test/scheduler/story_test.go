@@ -49,13 +49,12 @@ func (s *story) step(what string, messages int, do func()) {
 		return n
 	}
 	s.wait(15*time.Second, what, func() bool { return count() >= messages && s.files(queue.Active)+s.files(queue.Incoming) == 0 })
-	time.Sleep(50 * time.Millisecond)
+	log := s.quiet()
 	var seen []string
 	requests := s.sink.requests()
 	for _, r := range requests[s.seen:] {
 		seen = append(seen, fmt.Sprintf("request %s %s", r.NextHop, r.Recipients[0].Address))
 	}
-	log := s.Syslog()
 	for line := range strings.Lines(log[s.logged:]) {
 		if f := ofProgram.FindStringSubmatch(line); f != nil {
 			text := delays.ReplaceAllString(queueID.ReplaceAllString(f[2], "ID"), "delays")

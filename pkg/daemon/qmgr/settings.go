@@ -22,6 +22,8 @@ const (
 	maxFinishers  = 64                 // messages whose notices are being sent at once
 	maxPending    = 16                 // agent connections of a transport waiting for a greeting
 	maxBatch      = 5000               // recipients read in one go
+	enoughFor     = 3                  // requests for each agent process that wait when deferred mail is paced
+	pace          = time.Millisecond   // between files from deferred then
 	noticeTimeout = 1000 * time.Second // for bounce, defer and trace requests (§4.7)
 	clockSlack    = time.Minute        // by which a file's time may be off
 	lockedDelay   = time.Minute        // until a message that is still being delivered is looked at again

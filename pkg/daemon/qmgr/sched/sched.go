@@ -15,6 +15,7 @@ type Scheduler struct {
 	messages   int
 	rcpts      int
 	queues     int
+	ready      int // requests that could start now, of all transports
 	restingN   int // destinations that are dead and idle
 	out        []Action
 	timers     timers
@@ -42,6 +43,9 @@ func (s *Scheduler) Messages() int { return s.messages }
 
 // Recipients is the number of recipients in memory.
 func (s *Scheduler) Recipients() int { return s.rcpts }
+
+// Startable is the number of requests that wait for nothing but an agent.
+func (s *Scheduler) Startable() int { return s.ready }
 
 // Add takes a message into memory. Its first recipients come with Assign.
 func (s *Scheduler) Add(m *Message) {
@@ -202,6 +206,7 @@ func (s *Scheduler) settle(q *Queue) {
 		n = max(0, min(q.window-q.busy, q.waiting))
 	}
 	q.t.ready += n - q.ready
+	s.ready += n - q.ready
 	q.ready = n
 	if s.cfg.RoundRobin {
 		q.takeTurns()
