@@ -1,12 +1,17 @@
 package tools_test
 
 import (
+	"bufio"
+	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"posthaste/test/world"
 )
@@ -24,7 +29,7 @@ func tools(t *testing.T) *world.World {
 // transact starts a sink, runs a source, stops the sink and shows both.
 // $1 and $2 are the suites' directories, $3 and $4 the command lines, $5 the
 // port.
-const transact = `exec 2>&1; mkdir -p /tmp/dump; cd /tmp/dump; rm -rf *; chmod 777 .
+const transact = `exec 2>&1; d=/tmp/dump.$5; mkdir -p $d; cd $d; chmod 777 .
 name() { echo "$1" | cut -d' ' -f1; }
 args() { echo "$1" | cut -d' ' -f2-; }
 run() { dir=$1; shift; n=$(name "$1"); a=$(args "$1"); shift; eval "exec $dir/sbin/$n $a $*"; }
@@ -62,22 +67,36 @@ var pairs = [][2]string{
 func TestSourcesAndSinks(t *testing.T) {
 	t.Parallel()
 	w := tools(t)
-	port := 2600
-	for _, p := range pairs {
-		var want string
-		for _, s := range []struct{ name, sink, source string }{
-			{"debian", debian, debian}, {"ours", ours, ours}, {"our sink", ours, debian}, {"our source", debian, ours},
-		} {
-			port++
-			r := w.Sh(transact, s.sink, s.source, p[0], p[1], fmt.Sprint(port))
-			got := volatile.ReplaceAllString(r.Out, "*")
-			if s.name == "debian" {
-				want = got
-			} else if got != want {
-				t.Errorf("%s | %s, %s:\n%s\n--- instead of\n%s", p[0], p[1], s.name, clip(difference(got, want)), clip(difference(want, got)))
-			}
+	sides := []struct{ name, sink, source string }{
+		{"debian", debian, debian}, {"ours", ours, ours}, {"our sink", ours, debian}, {"our source", debian, ours},
+	}
+	shown := make([]string, len(pairs)*len(sides))
+	inParallel(len(shown), func(n int) {
+		p, s := pairs[n/len(sides)], sides[n%len(sides)]
+		shown[n] = volatile.ReplaceAllString(w.Sh(transact, s.sink, s.source, p[0], p[1], fmt.Sprint(2600+n)).Out, "*")
+	})
+	for n, got := range shown {
+		want := shown[n-n%len(sides)]
+		if got != want {
+			p := pairs[n/len(sides)]
+			t.Errorf("%s | %s, %s:\n%s\n--- instead of\n%s", p[0], p[1], sides[n%len(sides)].name, clip(difference(got, want)), clip(difference(want, got)))
 		}
 	}
+}
+
+// inParallel calls f for 0 to n-1, a few at a time.
+func inParallel(n int, f func(n int)) {
+	var wait sync.WaitGroup
+	places := make(chan struct{}, 6)
+	for i := range n {
+		places <- struct{}{}
+		wait.Add(1)
+		go func() {
+			defer func() { <-places; wait.Done() }()
+			f(i)
+		}()
+	}
+	wait.Wait()
 }
 
 func clip(text string) string {
@@ -100,7 +119,7 @@ var words = []string{
 func TestBadCommandLines(t *testing.T) {
 	t.Parallel()
 	w := tools(t)
-	script := `for c in "$@"; do (exec 2>&1; timeout 4 $DIR/sbin/$c; echo "$c [$?]") >/tmp/$$.$((n=n+1)) </dev/null & done; wait; cat $(ls /tmp/$$.* | sort -V)`
+	script := `mkdir -p /tmp/words; cd /tmp/words; rm -f *; for c in "$@"; do n=$((n+1)); (exec 2>&1; timeout 4 $DIR/sbin/$c; echo "$c [$?]") >$n </dev/null & done; wait; cat $(ls | sort -n)`
 	ourWords := w.Sh("DIR="+ours+"; "+script, words...).Out
 	want := w.Sh("DIR="+debian+"; "+script, words...).Out
 	if got := strings.ReplaceAll(ourWords, "/mnt/ours", "/mnt/debian"); got != want {
@@ -108,10 +127,52 @@ func TestBadCommandLines(t *testing.T) {
 	}
 }
 
-// talk sends the lines of its input to 127.0.0.1:$1, waiting a moment for the
-// answer to each.
-const talk = `exec 3<>/dev/tcp/127.0.0.1/$1; show() { while IFS= read -r -t 0.06 -u 3 l; do echo "$l"; done; }; show
-while IFS= read -r c; do echo "C: $c"; printf '%s\r\n' "$c" >&3 || exit 0; show; done`
+// talk says the lines to a server and returns what is said on both sides. After
+// each command it waits for an answer, and a moment for more of them.
+func talk(c net.Conn, lines []string) string {
+	var said strings.Builder
+	r := bufio.NewReader(c)
+	listen := func() (last string) {
+		patience := 5 * time.Second
+		for {
+			_ = c.SetReadDeadline(time.Now().Add(patience))
+			line, err := r.ReadString('\n')
+			if said.WriteString(line); err == nil {
+				last = line
+				if len(line) > 3 && line[3] != '-' {
+					patience = 30 * time.Millisecond
+				}
+				continue
+			}
+			if !errors.Is(err, os.ErrDeadlineExceeded) {
+				said.WriteString("<end>\n")
+			}
+			return last
+		}
+	}
+	last := listen()
+	for _, line := range lines {
+		fmt.Fprintf(&said, "C: %s\n", line)
+		if _, err := fmt.Fprintf(c, "%s\r\n", line); err != nil {
+			break
+		}
+		if !strings.HasPrefix(last, "354") || line == "." {
+			last = listen()
+		}
+	}
+	c.Close()
+	return said.String()
+}
+
+// dial waits for a server to come up.
+func dial(w *world.World, address string) (net.Conn, error) {
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		c, err := w.Dial("tcp", address)
+		if err == nil || time.Now().After(end) {
+			return c, err
+		}
+	}
+}
 
 // sessions are what a client says to a sink with these options.
 var sessions = []struct{ options, lines string }{
@@ -136,18 +197,25 @@ var sessions = []struct{ options, lines string }{
 func TestSinkSessions(t *testing.T) {
 	t.Parallel()
 	w := tools(t)
-	port := 2700
-	for _, s := range sessions {
-		var results [2]string
-		for n, dir := range []string{ours, debian} {
-			port++
-			script := `exec 2>&1; mkdir -p /tmp/dump; cd /tmp/dump; rm -rf *; chmod 777 .; eval "` + dir + `/sbin/smtp-sink -u postfix $2 127.0.0.1:$1 10" >/tmp/sink.$1 & p=$!; sleep .3
-printf '%s' "$3" | tr '|' '\n' | { cat; echo; } | timeout 20 bash -c '` + strings.ReplaceAll(talk, "'", `'"'"'`) + `' x $1; sleep .2; pkill -P $p; kill $p; wait; cat -A /tmp/sink.$1; for f in *; do [ -f "$f" ] && { echo "$f" | cut -d. -f1; cat -A $f; }; done`
-			r := w.Sh(script, fmt.Sprint(port), s.options, s.lines)
-			results[n] = volatile.ReplaceAllString(r.Out, "*")
+	start := `d=/tmp/dump.$1; mkdir -p $d; cd $d; chmod 777 .; eval "exec $3/sbin/smtp-sink -u postfix $2 127.0.0.1:$1 10" >/tmp/sink.$1 2>&1 & echo $!`
+	finish := `kill $2 2>/dev/null; cd /tmp/dump.$1; cat -A /tmp/sink.$1; for f in *; do [ -f "$f" ] && { echo "$f" | cut -d. -f1; cat -A $f; }; done`
+	shown := make([]string, 2*len(sessions))
+	inParallel(len(shown), func(n int) {
+		s, dir := sessions[n/2], []string{debian, ours}[n%2]
+		port := fmt.Sprint(2800 + n)
+		pid := strings.TrimSpace(w.Sh(start, port, s.options, dir).Out)
+		c, err := dial(w, "127.0.0.1:"+port)
+		if err != nil {
+			shown[n] = err.Error()
+			return
 		}
-		if results[0] != results[1] {
-			t.Errorf("smtp-sink %s:\n%s\n--- instead of\n%s", s.options, results[0], results[1])
+		said := talk(c, strings.Split(s.lines, "|"))
+		time.Sleep(200 * time.Millisecond) // for the end of the session to be counted
+		shown[n] = volatile.ReplaceAllString(said+w.Sh(finish, port, pid).Out, "*")
+	})
+	for n, s := range sessions {
+		if want, got := shown[2*n], shown[2*n+1]; got != want || !strings.Contains(got, "C: ") {
+			t.Errorf("smtp-sink %s:\n%s\n--- instead of\n%s", s.options, got, want)
 		}
 	}
 }

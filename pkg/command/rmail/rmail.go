@@ -60,7 +60,10 @@ func run(args []string, env command.Env, sendmail string) int {
 	}
 	in := bufio.NewReaderSize(env.Stdin, maxFrom)
 	o, err := readOrigin(in)
-	if err != nil {
+	switch {
+	case errors.Is(err, errEmpty):
+		return exData // as the original, without a word
+	case err != nil:
 		return say(exData, "%v", err)
 	}
 	argv := o.arguments(domain, recipients)
@@ -92,20 +95,26 @@ type origin struct {
 	user   string
 }
 
-var errLong = errors.New("line too long")
+var (
+	errLong  = errors.New("line too long")
+	errEmpty = errors.New("no message")
+)
 
 // readOrigin reads the leading "From " and ">From " lines. What is behind them
 // is still in in.
 func readOrigin(in *bufio.Reader) (o origin, err error) {
 	for lines := 0; ; lines++ {
 		rest, is := fromLine(in)
-		if !is {
-			if lines > 0 {
-				return o, nil
+		if !is && lines > 0 {
+			if _, err := in.Peek(1); err != nil {
+				return o, errEmpty
 			}
-			line, err := in.ReadString('\n')
-			if err != nil && line == "" {
-				return o, errors.New("no data") //nolint:staticcheck
+			return o, nil
+		}
+		if !is {
+			line, _ := in.ReadString('\n')
+			if line == "" {
+				return o, errEmpty
 			}
 			return o, fmt.Errorf("missing or empty From line: %s", strings.TrimSuffix(line, "\n"))
 		}
@@ -152,7 +161,7 @@ func (o *origin) add(line string) error {
 	}
 	if system != "" {
 		if o.system == "" {
-			o.system, _, _ = strings.Cut(system, "!")
+			o.system = system
 		}
 		o.path += system + "!"
 	}

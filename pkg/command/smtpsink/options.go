@@ -28,6 +28,7 @@ type settings struct {
 	pix         bool
 	lmtp        bool
 	keywords    []string // of the EHLO reply
+	disabled    []string // commands that are unknown: -C, -F
 	hostname    string
 	soft, hard  string // replies
 	abort       time.Duration
@@ -109,8 +110,12 @@ func parse(args []string) (*settings, error) {
 		return nil, &usageError{}
 	}
 	for _, a := range announcements {
-		if !hidden[a.hide] {
+		switch {
+		case !hidden[a.hide]:
 			s.keywords = append(s.keywords, a.keyword)
+		case a.hide == 'C', a.hide == 'F':
+			command, _, _ := strings.Cut(a.keyword, " ")
+			s.disabled = append(s.disabled, command)
 		}
 	}
 	return s, nil

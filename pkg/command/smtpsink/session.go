@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"time"
 )
@@ -172,7 +173,7 @@ func (s *session) sleep(b *behaviour) {
 	time.Sleep(time.Duration(times) * b.delay)
 }
 
-// handlers are the commands; a nil reply function is one that has its own.
+// handlers are the commands.
 var handlers = map[string]func(s *session, args string) error{
 	"HELO": func(s *session, args string) error { s.hello(args, "SMTP"); return s.reply("250 " + s.hostname) },
 	"EHLO": func(s *session, args string) error { return s.ehlo(args, "ESMTP") },
@@ -198,7 +199,7 @@ func (s *session) has(name string) bool {
 	case "LHLO":
 		return s.lmtp
 	}
-	return handlers[name] != nil
+	return handlers[name] != nil && !slices.Contains(s.disabled, name)
 }
 
 func (s *session) command() error {

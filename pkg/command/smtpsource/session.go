@@ -247,21 +247,19 @@ func (t *tool) content(c *load.Conn, session, rest int) error {
 
 var filler = bytes.Repeat([]byte{'X'}, lineLength)
 
-// payload writes length bytes: numbered lines, and what remains.
+// payload writes numbered lines, and a last one of the bytes that remain, whose
+// CR LF is not counted.
 func payload(w io.Writer, length int) error {
 	line := make([]byte, 0, lineLength)
-	for n := 1; length > 0; n++ {
-		size := min(length, lineLength)
-		line = line[:0]
-		if size == lineLength {
-			line = strconv.AppendInt(line, int64(n), 10)
-		}
-		line = append(line, filler[:max(size-2-len(line), 0)]...)
+	for n := 1; length > lineLength; n++ {
+		line = strconv.AppendInt(line[:0], int64(n), 10)
+		line = append(line, filler[:lineLength-2-len(line)]...)
 		line = append(line, "\r\n"...)
 		if _, err := w.Write(line); err != nil {
 			return err
 		}
-		length -= size
+		length -= lineLength
 	}
-	return nil
+	_, err := fmt.Fprintf(w, "%s\r\n", filler[:length])
+	return err
 }
