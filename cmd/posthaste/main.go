@@ -44,6 +44,7 @@ import (
 	"posthaste/pkg/daemon/smtp"
 	"posthaste/pkg/daemon/smtpd"
 	"posthaste/pkg/daemon/spawn"
+	"posthaste/pkg/daemon/tlsmgr"
 	"posthaste/pkg/daemon/verify"
 	"posthaste/pkg/daemon/virtual"
 )
@@ -88,6 +89,7 @@ var programs = map[string]func(args []string) int{
 	"smtp":            smtp.Main,
 	"smtpd":           smtpd.Main,
 	"spawn":           spawn.Main,
+	"tlsmgr":          tlsmgr.Main,
 	"trivial-rewrite": rewrite.Main,
 	"verify":          verify.Main,
 	"virtual":         virtual.Main,
