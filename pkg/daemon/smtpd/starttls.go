@@ -235,10 +235,10 @@ func (s *session) logTLS(h *handshake, st *tls.ConnectionState) {
 	if set.log.Has(mailtls.LogCache) {
 		switch {
 		case t.resumed:
-			s.log.Info("%s: Decrypting session ticket, key expiration: %d", peer, h.expires.Unix())
+			s.log.Info("%s: Decrypting session ticket, key expiration: %d", peer, h.tickets.Opened.Unix())
 			s.log.Info("%s: Reusing old session (RFC 5077 session ticket)", peer)
-		case !h.expires.IsZero():
-			s.log.Info("%s: Issuing session ticket, key expiration: %d", peer, h.expires.Unix())
+		case !h.tickets.Issued.IsZero():
+			s.log.Info("%s: Issuing session ticket, key expiration: %d", peer, h.tickets.Issued.Unix())
 		}
 	}
 	if t.cert != nil {

@@ -1,14 +1,11 @@
 package smtpd
 
 import (
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
-	"time"
 
 	"posthaste/pkg/wire/dns"
 	"posthaste/pkg/wire/smtp"
@@ -23,9 +20,9 @@ type tlsEngine struct {
 	certs     []tls.Certificate
 	verifier  *mailtls.Verifier
 	digest    mailtls.Digest
-	ciphers   string // OpenSSL's list, for the log
-	cipherErr error  // every handshake fails with it
-	tickets   *ticketKeys
+	ciphers   string           // OpenSSL's list, for the log
+	cipherErr error            // every handshake fails with it
+	tickets   *mailtls.Tickets // nil: there are none
 }
 
 // loadTLS makes the engine. Without one STARTTLS is offered and answered 454,
@@ -109,38 +106,9 @@ func (srv *Server) newEngine() (*tlsEngine, error) {
 		e.base.ClientCAs = roots.Names()
 	}
 	if t.tickets {
-		e.tickets = &ticketKeys{life: t.ticketLife, now: srv.now}
+		e.tickets = &mailtls.Tickets{Life: t.ticketLife, Now: srv.now}
 	}
 	return e, nil
-}
-
-// ticketKeys are the keys that session tickets are sealed with. They are the
-// process's own and change after the life of the session cache; a ticket is
-// good for as long again.
-type ticketKeys struct {
-	life time.Duration
-	now  func() time.Time
-
-	mu    sync.Mutex
-	keys  [][32]byte // the newest first
-	until time.Time
-}
-
-// current returns the keys and until when the newest is used.
-func (k *ticketKeys) current() ([][32]byte, time.Time) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	now := k.now()
-	if now.After(k.until) || len(k.keys) == 0 {
-		var key [32]byte
-		rand.Read(key[:])
-		fresh := [][32]byte{key}
-		if len(k.keys) > 0 && now.Before(k.until.Add(k.life)) {
-			fresh = append(fresh, k.keys[0])
-		}
-		k.keys, k.until = fresh, now.Add(k.life)
-	}
-	return k.keys, k.until
 }
 
 // handshake is one TLS handshake of a session.
@@ -148,8 +116,8 @@ type handshake struct {
 	s        *session
 	engine   *tlsEngine
 	recorder mailtls.Recorder
-	matched  string    // the name the client asked for, if there is a chain for it
-	expires  time.Time // of the ticket key
+	matched  string // the name the client asked for, if there is a chain for it
+	tickets  mailtls.TicketUse
 }
 
 // config is the first configuration of a connection; what counts is chosen
@@ -174,9 +142,7 @@ func (h *handshake) choose(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	}
 	cfg.Certificates = h.recorder.WrapAll(mailtls.Prefer(certs, hello.SignatureSchemes, version))
 	if e.tickets != nil {
-		keys, until := e.tickets.current()
-		cfg.SetSessionTicketKeys(keys)
-		h.expires = until
+		e.tickets.Arm(h.s.ctx, cfg, &h.tickets)
 	}
 	return cfg, nil
 }
