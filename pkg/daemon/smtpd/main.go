@@ -101,8 +101,8 @@ func (srv *Server) connectServices(rt *service.Runtime) {
 	srv.post = func(ctx context.Context, sender, to string) (poster, error) {
 		return cleanup.NewPost(context.WithoutCancel(ctx), c, cleanup.PostOptions{Sender: sender, Recipient: to, Class: cleanup.ClassNotify, NoWait: true, Log: rt.Log})
 	}
-	if srv.tlsEngine != nil && srv.tlsEngine.tickets != nil {
-		srv.tlsEngine.tickets.Source = tlsmgr.Tickets(c.String("tlsmgr_service_name"), rt.Log)
+	if srv.tlsEngine != nil && srv.tlsEngine.Tickets != nil {
+		srv.tlsEngine.Tickets.Source = tlsmgr.Tickets(c.String("tlsmgr_service_name"), rt.Log)
 	}
 	srv.loadRewriteClients()
 }
