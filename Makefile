@@ -4,7 +4,7 @@ DESTDIR ?=
 BUILD   := build
 export CGO_ENABLED ?= 1
 
-DAEMONS  := anvil bounce cleanup discard dnsblog error flush lmtp local master nqmgr oqmgr pickup pipe postlogd proxymap qmgr qmqpd scache showq smtp smtpd spawn tlsmgr trivial-rewrite verify virtual
+DAEMONS  := anvil bounce cleanup discard dnsblog error flush lmtp local master nqmgr oqmgr pickup pipe postlogd proxymap qmgr qmqpd scache showq smtp smtpd spawn tlsmgr tlsproxy trivial-rewrite verify virtual
 SBIN     := postalias postcat postconf postdrop postfix postkick postlock postlog postmap postqueue postsuper qshape sendmail
 BINLINKS := mailq newaliases
 

@@ -45,6 +45,7 @@ import (
 	"posthaste/pkg/daemon/smtpd"
 	"posthaste/pkg/daemon/spawn"
 	"posthaste/pkg/daemon/tlsmgr"
+	"posthaste/pkg/daemon/tlsproxy"
 	"posthaste/pkg/daemon/verify"
 	"posthaste/pkg/daemon/virtual"
 )
@@ -90,6 +91,7 @@ var programs = map[string]func(args []string) int{
 	"smtpd":           smtpd.Main,
 	"spawn":           spawn.Main,
 	"tlsmgr":          tlsmgr.Main,
+	"tlsproxy":        tlsproxy.Main,
 	"trivial-rewrite": rewrite.Main,
 	"verify":          verify.Main,
 	"virtual":         virtual.Main,
