@@ -26,7 +26,7 @@ mkdir -p "$dir/etc" "$dir/spool" "$dir/data" "$dir/mail" "$dir/log"
 running=no
 if [ -x "$sbin/postfix" ] && "$sbin/postfix" -c "$dir/etc" status >/dev/null 2>&1; then running=yes; fi
 sh "$here/install.sh" "$exe" "$dir/sys" \
-	"anvil bounce cleanup discard dnsblog error flush lmtp local master nqmgr oqmgr pickup pipe postlogd proxymap qmgr qmqpd scache showq smtp smtpd spawn trivial-rewrite verify virtual" \
+	"anvil bounce cleanup discard dnsblog error flush lmtp local master nqmgr oqmgr pickup pipe postlogd proxymap qmgr qmqpd scache showq smtp smtpd spawn tlsmgr tlsproxy trivial-rewrite verify virtual" \
 	"postalias postcat postconf postdrop postfix postkick postlock postlog postmap postqueue postsuper qshape sendmail" "mailq newaliases"
 
 [ -f "$dir/etc/aliases" ] || printf 'postmaster: %s\nroot: %s\n' "$user" "$user" >"$dir/etc/aliases"

@@ -51,6 +51,8 @@ import (
 	"posthaste/pkg/daemon/smtp"
 	"posthaste/pkg/daemon/smtpd"
 	"posthaste/pkg/daemon/spawn"
+	"posthaste/pkg/daemon/tlsmgr"
+	"posthaste/pkg/daemon/tlsproxy"
 	"posthaste/pkg/daemon/verify"
 	"posthaste/pkg/daemon/virtual"
 )
@@ -102,6 +104,8 @@ var programs = map[string]func(args []string) int{
 	"smtp-source":     smtpsource.Main,
 	"smtpd":           smtpd.Main,
 	"spawn":           spawn.Main,
+	"tlsmgr":          tlsmgr.Main,
+	"tlsproxy":        tlsproxy.Main,
 	"trivial-rewrite": rewrite.Main,
 	"verify":          verify.Main,
 	"virtual":         virtual.Main,

@@ -92,7 +92,7 @@ type tlsEngine struct {
 	certs    []tls.Certificate
 	roots    *mailtls.Roots
 	digest   mailtls.Digest
-	sessions *sessionCache // nil: sessions are not resumed
+	sessions *mailtls.SessionCache // nil: sessions are not resumed
 }
 
 // newEngine loads certificates, keys and trust anchors: as root, at the start.
@@ -125,7 +125,7 @@ func newEngine(t *tlsSettings, prefix string, log *maillog.Logger) *tlsEngine {
 		e.certs[i] = e.roots.WithIssuers(e.certs[i])
 	}
 	if t.sessions {
-		e.sessions = newSessionCache(t.sessionTime)
+		e.sessions = mailtls.NewSessionCache(t.sessionTime)
 	}
 	return e
 }
@@ -245,7 +245,7 @@ func (r *request) tlsConfig(s *session, recorder *mailtls.Recorder) (*tls.Config
 		CurvePreferences: r.d.tls.curves, ServerName: p.sni}
 	cfg.GetClientCertificate = clientCertificate(recorder.WrapAll(e.certs))
 	if e.sessions != nil {
-		cfg.ClientSessionCache = e.sessions.of(r.d.service + "&" + r.dest.text + "&" + s.server.host + "&" + s.server.endpoint() + "&" + r.d.heloName + "&" + p.key())
+		cfg.ClientSessionCache = e.sessions.For(r.d.service + "&" + r.dest.text + "&" + s.server.host + "&" + s.server.endpoint() + "&" + r.d.heloName + "&" + p.key())
 	}
 	return cfg, nil
 }

@@ -51,49 +51,22 @@ func (r *request) logCertificate(s *session) {
 	r.d.log.Info("%s: subject_CN=%s, issuer_CN=%s, fingerprint=%s, pkey_fingerprint=%s", peer, name, mailtls.IssuerName(chain[0]), d.Cert(chain[0]), d.PublicKey(chain[0]))
 }
 
-const certFailed = "server certificate verification failed for "
-
 func (r *request) verdict(s *session, chain []*x509.Certificate) (trust mailtls.Trust, problem string) {
 	p, peer := s.policy, s.tlsPeer()
-	if p.level == mailtls.LevelFingerprint {
-		d := r.d.engine.digest
-		for _, want := range p.match {
-			if mailtls.SameFingerprint(want, d.Cert(chain[0])) || mailtls.SameFingerprint(want, d.PublicKey(chain[0])) {
-				s.matched = strings.ToUpper(strings.ReplaceAll(want, ":", ""))
-				return mailtls.Verified, ""
-			}
-		}
-		return mailtls.Untrusted, certFailed + peer + ": " + mailtls.NoTLSA
+	if p.level > mailtls.LevelFingerprint && len(p.match) == 0 {
+		r.d.log.Warn("%s: could not configure peer name checks", peer)
+		return mailtls.Untrusted, "server certificate verification failed for " + peer + ": num=1:unspecified certificate verification error"
 	}
-	named := true
-	if p.level.MustMatch() {
-		if len(p.match) == 0 {
-			r.d.log.Warn("%s: could not configure peer name checks", peer)
-			return mailtls.Untrusted, certFailed + peer + ": num=1:unspecified certificate verification error"
-		}
-		s.matched, _, named = mailtls.MatchNames(chain[0], p.match, false)
-	}
-	now, depth := time.Now(), r.d.tls.depth
-	var v mailtls.Verdict
-	if p.anchors.Empty() {
-		v = (&mailtls.Verifier{Roots: r.d.engine.roots, Depth: depth, Usage: x509.ExtKeyUsageServerAuth}).Verify(chain, now)
-	} else {
-		v = p.anchors.Verify(chain, depth, now)
-	}
+	e := r.d.engine
+	j := mailtls.Judge{Level: p.level, Match: p.match, Digest: e.digest, Roots: e.roots, Anchors: p.anchors, Depth: r.d.tls.depth}
+	v := j.Verdict(chain, peer, time.Now())
+	s.matched = v.Matched
 	if r.d.tls.log.Has(mailtls.LogVerbose) {
-		for _, line := range v.Trace() {
+		for _, line := range v.Trace {
 			r.d.log.Info("%s: %s", peer, line)
 		}
 	}
-	switch {
-	case !named && !v.WrongUsage():
-		return mailtls.Untrusted, certFailed + peer + ": num=62:hostname mismatch"
-	case !v.Trusted():
-		return mailtls.Untrusted, v.Message("server", peer)
-	case p.level.MustMatch():
-		return mailtls.Verified, ""
-	}
-	return mailtls.Trusted, ""
+	return v.Trust, v.Problem
 }
 
 // earlyReply reports a reply that came under TLS before it was asked for: an

@@ -24,6 +24,7 @@ import (
 	"posthaste/pkg/ipc/dial"
 	"posthaste/pkg/ipc/flush"
 	"posthaste/pkg/ipc/rewrite"
+	"posthaste/pkg/ipc/tlsmgr"
 	"posthaste/pkg/ipc/verify"
 	"posthaste/pkg/service"
 	"posthaste/pkg/spool/record"
@@ -99,6 +100,9 @@ func (srv *Server) connectServices(rt *service.Runtime) {
 	srv.flush = etrn.SendSite
 	srv.post = func(ctx context.Context, sender, to string) (poster, error) {
 		return cleanup.NewPost(context.WithoutCancel(ctx), c, cleanup.PostOptions{Sender: sender, Recipient: to, Class: cleanup.ClassNotify, NoWait: true, Log: rt.Log})
+	}
+	if srv.tlsEngine != nil && srv.tlsEngine.Tickets != nil {
+		srv.tlsEngine.Tickets.Source = tlsmgr.Tickets(c.String("tlsmgr_service_name"), rt.Log)
 	}
 	srv.loadRewriteClients()
 }

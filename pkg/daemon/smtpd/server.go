@@ -18,6 +18,7 @@ import (
 	"posthaste/pkg/table"
 	"posthaste/pkg/table/localdomain"
 	"posthaste/pkg/wire/dns"
+	mailtls "posthaste/pkg/wire/tls"
 )
 
 // Server is what all sessions of a process share. It is immutable once
@@ -53,8 +54,8 @@ type Server struct {
 	commandFilter  table.Table // nil: commands are taken as they are
 	parentKeys     bool        // access tables: example.com matches its subdomains
 	rewriteClients []element
-	tlsEngine      *tlsEngine
-	auth           *saslEngine // nil: no SASL
+	tlsEngine      *mailtls.Acceptor // nil: no TLS
+	auth           *saslEngine       // nil: no SASL
 
 	dnsLists                 listCache
 	rblReplies               *table.Maps

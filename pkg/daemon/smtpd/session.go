@@ -12,6 +12,7 @@ import (
 
 	"posthaste/pkg/sys/maillog"
 	"posthaste/pkg/wire/smtp"
+	mailtls "posthaste/pkg/wire/tls"
 )
 
 // Reasons for which a session ends before QUIT, as they are logged.
@@ -65,7 +66,7 @@ type session struct {
 	discard       ehloKeywords
 	discardFailed bool
 	sasl          saslState
-	tls           *tlsState
+	tls           *mailtls.Accepted // nil: in the clear
 	forward       *forwarded
 	declaredSize  int64 // a SIZE that was refused stays (spec §2.5)
 

@@ -1,33 +1,12 @@
 package smtpd
 
 import (
-	"context"
-	"crypto/tls"
-	"crypto/x509"
-	"errors"
 	"fmt"
-	"io"
-	"os"
-	"strings"
-	"syscall"
-	"time"
 
 	"posthaste/pkg/ipc/anvil"
 	"posthaste/pkg/wire/smtp"
 	mailtls "posthaste/pkg/wire/tls"
 )
-
-// tlsState is the TLS of a session.
-type tlsState struct {
-	mailtls.Summary
-	cert    *x509.Certificate // the client's; nil is none
-	trusted bool              // it leads to one of our CAs
-	resumed bool
-
-	// Names and digests of the certificate.
-	subject, issuer             string
-	fingerprint, keyFingerprint string
-}
 
 // offersTLS reports whether EHLO announces STARTTLS.
 func (s *session) offersTLS() bool {
@@ -105,9 +84,9 @@ func (s *session) certificateTrouble() string {
 	text := ""
 	switch {
 	case !s.srv.set.tls.reqCert || s.hungUp:
-	case s.tls.cert == nil:
+	case s.tls.Cert == nil:
 		text = "No client certificate presented"
-	case !s.tls.trusted:
+	case !s.tls.Trusted:
 		text = "Client certificate not trusted"
 	}
 	if text != "" {
@@ -153,122 +132,25 @@ func (s *session) countTLS() {
 // away (spec §1.5).
 func (s *session) handshake() bool {
 	ok := s.startTLS()
-	if !ok || !s.tls.resumed {
+	if !ok || !s.tls.Resumed {
 		s.countTLS()
 	}
 	return ok
 }
 
 func (s *session) startTLS() bool {
-	engine, mask := s.srv.tlsEngine, s.srv.set.tls.log
-	if mask.Has(mailtls.LogVerbose) {
-		s.log.Info("setting up TLS connection from %s", s.peer.namaddr)
-	}
-	if engine.cipherErr != nil {
-		s.log.Warn("%s: %v", s.peer.namaddr, engine.cipherErr)
-		return false
-	}
-	if mask.Has(mailtls.LogVerbose) {
-		s.log.Info("%s: TLS cipher list \"%s\"", s.peer.namaddr, engine.ciphers)
-	}
-	timeout := s.srv.set.startTLSTimeout
-	raw := s.conn.NetConn()
-	raw.SetDeadline(time.Now().Add(timeout))
-	ctx, cancel := context.WithTimeout(s.ctx, timeout)
-	defer cancel()
-	h := &handshake{s: s, engine: engine}
-	conn := tls.Server(raw, h.config())
-	err := conn.HandshakeContext(ctx)
-	raw.SetDeadline(time.Time{})
-	if err != nil {
-		s.logHandshakeError(err)
+	conn, client, ok := s.srv.tlsEngine.Accept(s.ctx, s.conn.NetConn(), s.peer.namaddr, s.srv.set.startTLSTimeout)
+	if !ok {
 		return false
 	}
 	s.conn.Replace(conn)
-	st := conn.ConnectionState()
-	s.tls = h.describe(&st)
-	s.logTLS(h, &st)
+	s.tls = client
 	return true
 }
 
-// logHandshakeError tells lost connections and system errors from errors of
-// the protocol, which come with the library's text.
-func (s *session) logHandshakeError(err error) {
-	var errno syscall.Errno
-	what := "-1"
-	switch {
-	case isEOF(err):
-		what = reasonLost
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
-		what = "Connection timed out"
-	case errors.As(err, &errno) && !errors.Is(err, io.EOF):
-		what = strings.ToUpper(errno.Error()[:1]) + errno.Error()[1:]
-	}
-	s.log.Info("SSL_accept error from %s: %s", s.peer.namaddr, what)
-	if what == "-1" {
-		s.log.Warn("TLS library problem: %s", smtp.Printable(err.Error(), '?'))
-	}
-}
-
-func (h *handshake) describe(st *tls.ConnectionState) *tlsState {
-	t := &tlsState{Summary: mailtls.Describe(st, mailtls.ServerSide, &h.recorder), resumed: st.DidResume}
-	if len(st.PeerCertificates) > 0 {
-		c := st.PeerCertificates[0]
-		t.cert = c
-		t.subject, t.issuer = mailtls.SubjectCN(c), mailtls.IssuerName(c)
-		t.fingerprint, t.keyFingerprint = h.engine.digest.Cert(c), h.engine.digest.PublicKey(c)
-	}
-	return t
-}
-
-// logTLS judges the client's certificate and writes what smtpd_tls_loglevel
-// asks for.
-func (s *session) logTLS(h *handshake, st *tls.ConnectionState) {
-	set, t, peer := &s.srv.set.tls, s.tls, strings.ToLower(s.peer.namaddr)
-	trust := mailtls.Anonymous
-	verdict := h.engine.verifier.Verify(st.PeerCertificates, s.srv.now())
-	if set.log.Has(mailtls.LogVerbose) && !t.resumed {
-		for _, line := range verdict.Trace() {
-			s.log.Info("%s: %s", peer, line)
-		}
-	}
-	if set.log.Has(mailtls.LogCache) {
-		switch {
-		case t.resumed:
-			s.log.Info("%s: Decrypting session ticket, key expiration: %d", peer, h.expires.Unix())
-			s.log.Info("%s: Reusing old session (RFC 5077 session ticket)", peer)
-		case !h.expires.IsZero():
-			s.log.Info("%s: Issuing session ticket, key expiration: %d", peer, h.expires.Unix())
-		}
-	}
-	if t.cert != nil {
-		t.trusted, trust = verdict.Trusted(), mailtls.Untrusted
-		if t.trusted {
-			trust = mailtls.Trusted
-		}
-		if set.log.Has(mailtls.LogVerbose) {
-			s.log.Info("subject=%s", mailtls.DistinguishedName(t.cert.Subject))
-			s.log.Info("issuer=%s", mailtls.DistinguishedName(t.cert.Issuer))
-		}
-		if set.log.Has(mailtls.LogPeerCert) {
-			s.log.Info("%s: subject_CN=%s, issuer=%s, fingerprint=%s, pkey_fingerprint=%s", peer, t.subject, t.issuer, t.fingerprint, t.keyFingerprint)
-		}
-		if !t.trusted && (set.log.Has(mailtls.LogUntrusted) || set.reqCert) {
-			if t.resumed {
-				s.log.Info("%s: re-using session with untrusted certificate, look for details earlier in the log", peer)
-			} else {
-				s.log.Info("%s", verdict.Message("client", peer))
-			}
-		}
-	}
-	if set.log.Has(mailtls.LogSummary) {
-		s.log.Info("%s", t.Line(trust, "established from", peer, h.matched))
-	}
-}
-
-// headerLines are the lines of the Received: header about TLS; asked tells
+// tlsHeaderLines are the lines of the Received: header about TLS; asked tells
 // that clients are asked for a certificate.
-func (t *tlsState) headerLines(asked bool) []string {
+func tlsHeaderLines(t *mailtls.Accepted, asked bool) []string {
 	var lines []string
 	for i, line := range t.HeaderLines() {
 		if i > 0 {
@@ -278,8 +160,8 @@ func (t *tlsState) headerLines(asked bool) []string {
 	}
 	word := map[bool]string{true: "verified OK", false: "not verified"}
 	switch {
-	case t.cert != nil:
-		return append(lines, fmt.Sprintf("\t(Client CN \"%s\", Issuer \"%s\" (%s))", commentText(t.subject), commentText(t.issuer), word[t.trusted]))
+	case t.Cert != nil:
+		return append(lines, fmt.Sprintf("\t(Client CN \"%s\", Issuer \"%s\" (%s))", commentText(t.Subject), commentText(t.Issuer), word[t.Trusted]))
 	case asked:
 		return append(lines, "\t(Client did not present a certificate)")
 	}

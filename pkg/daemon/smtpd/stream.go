@@ -255,7 +255,7 @@ func (s *session) received() []string {
 		with += "A"
 	}
 	if set.tls.header && s.tls != nil {
-		lines = append(lines, s.tls.headerLines(set.tls.asks())...)
+		lines = append(lines, tlsHeaderLines(s.tls, set.tls.asks())...)
 	}
 	if s.sasl.user != "" && s.srv.saslHeader {
 		lines = append(lines, fmt.Sprintf("\t(Authenticated sender: %s)", commentText(s.sasl.user)))

@@ -18,18 +18,18 @@ func (e evaluation) warnDigest() {
 
 // hasTrustedCert reports whether the client's certificate leads to one of our
 // CAs.
-func (s *session) hasTrustedCert() bool { return s.tls != nil && s.tls.cert != nil && s.tls.trusted }
+func (s *session) hasTrustedCert() bool { return s.tls != nil && s.tls.Cert != nil && s.tls.Trusted }
 
 // knownCert looks for the fingerprints of the client's certificate and public
 // key in relay_clientcerts.
 func (s *session) knownCert() (bool, error) {
-	if s.tls == nil || s.tls.cert == nil {
+	if s.tls == nil || s.tls.Cert == nil {
 		return false, nil
 	}
-	for _, key := range []string{s.tls.fingerprint, s.tls.keyFingerprint} {
+	for _, key := range []string{s.tls.Fingerprint, s.tls.KeyFingerprint} {
 		_, found, err := s.srv.maps.clientCerts.Find(s.ctx, key)
 		if err != nil {
-			s.log.Warn("relay_clientcerts: lookup error for fingerprint '%s', pkey fingerprint %s", s.tls.fingerprint, s.tls.keyFingerprint)
+			s.log.Warn("relay_clientcerts: lookup error for fingerprint '%s', pkey fingerprint %s", s.tls.Fingerprint, s.tls.KeyFingerprint)
 		}
 		if err != nil || found {
 			return found, err
@@ -49,7 +49,7 @@ func permitAnyCert(e evaluation) verdict {
 
 // permitKnownCert permits clients that relay_clientcerts lists.
 func permitKnownCert(e evaluation) verdict {
-	if e.tls == nil || e.tls.cert == nil {
+	if e.tls == nil || e.tls.Cert == nil {
 		if e.tls != nil && !e.srv.set.tls.asks() {
 			e.log.Warn("%s is requested, but \"smtpd_tls_ask_ccert = no\"", e.element.name)
 		}
@@ -92,16 +92,16 @@ func checkCertAccess(e evaluation) verdict {
 
 // certAccess looks for the client's certificate in an access table.
 func (e evaluation) certAccess(order ...string) verdict {
-	if e.tls == nil || e.tls.cert == nil {
+	if e.tls == nil || e.tls.Cert == nil {
 		if !e.srv.set.tls.asks() {
 			e.log.Warn("check_ccert_access is requested, but \"smtpd_tls_ask_ccert = no\"")
 		}
 		return dunno
 	}
-	keys := map[string]string{"cert_fingerprint": e.tls.fingerprint, "pubkey_fingerprint": e.tls.keyFingerprint}
+	keys := map[string]string{"cert_fingerprint": e.tls.Fingerprint, "pubkey_fingerprint": e.tls.KeyFingerprint}
 	for _, what := range order {
 		e.warnDigest()
-		l := e.lookup(e.tls.subject, "Client certificate")
+		l := e.lookup(e.tls.Subject, "Client certificate")
 		l.datum = keys[what]
 		if v, found := l.try(keys[what], false); found && v != dunno {
 			return v

@@ -19,7 +19,7 @@ func (s *session) tlsFacts() (facts tlsFacts, ok bool) {
 		return tlsFacts{}, false
 	}
 	return tlsFacts{
-		Protocol: t.Protocol, Cipher: t.Cipher, Bits: t.UseBits, Trusted: t.trusted,
-		Subject: t.subject, Issuer: t.issuer, CertFingerprint: t.fingerprint, PubkeyFingerprint: t.keyFingerprint,
+		Protocol: t.Protocol, Cipher: t.Cipher, Bits: t.UseBits, Trusted: t.Trusted,
+		Subject: t.Subject, Issuer: t.Issuer, CertFingerprint: t.Fingerprint, PubkeyFingerprint: t.KeyFingerprint,
 	}, true
 }

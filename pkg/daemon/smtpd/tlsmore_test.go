@@ -140,26 +140,6 @@ func TestTLSResumption(t *testing.T) {
 	}
 }
 
-// Ticket keys are replaced when their time has come and stay good as long
-// again.
-func TestTicketKeys(t *testing.T) {
-	now := time.Unix(1e9, 0)
-	k := &ticketKeys{life: time.Hour, now: func() time.Time { return now }}
-	first, until := k.current()
-	if again, _ := k.current(); again[0] != first[0] || !until.Equal(now.Add(time.Hour)) {
-		t.Error("the key changed, or ends at", until)
-	}
-	now = now.Add(61 * time.Minute)
-	second, _ := k.current()
-	if len(second) != 2 || second[0] == first[0] || second[1] != first[0] {
-		t.Error("the second key is wrong")
-	}
-	now = now.Add(3 * time.Hour)
-	if third, _ := k.current(); len(third) != 1 {
-		t.Error("an old key is still good")
-	}
-}
-
 // A client that says nothing after 220 is left alone after
 // smtpd_starttls_timeout.
 func TestStartTLSTimeout(t *testing.T) {

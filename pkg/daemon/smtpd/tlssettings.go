@@ -112,14 +112,3 @@ func (t *tlsSettings) checkCertificates(c *conf.Config) {
 		t.reqCert = false
 	}
 }
-
-// hasCertificate reports whether the configuration names a certificate;
-// anonymous, that it wants none.
-func (t *tlsSettings) hasCertificate() (named, anonymous bool) {
-	f := &t.files
-	if f.Chain != "" {
-		return true, false
-	}
-	anonymous = f.Cert == "none"
-	return f.Cert != "" && !anonymous || f.DCert != "" || f.ECCert != "", anonymous
-}

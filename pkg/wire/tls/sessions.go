@@ -1,4 +1,4 @@
-package smtp
+package mailtls
 
 import (
 	"crypto/tls"
@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// maxTLSSessions is how many TLS sessions are kept for resumption.
-const maxTLSSessions = 1000
+// maxSessions is how many TLS sessions are kept for resumption.
+const maxSessions = 1000
 
-// sessionCache keeps TLS sessions in memory. A session is found only by who
+// SessionCache keeps a client's TLS sessions in memory. A session is found only by who
 // gives the same key, which holds all of the policy under which it was made.
-type sessionCache struct {
+type SessionCache struct {
 	limit time.Duration // age of a session; 0 is no limit
 
 	mu   sync.Mutex
@@ -23,15 +23,17 @@ type tlsSession struct {
 	since time.Time
 }
 
-func newSessionCache(limit time.Duration) *sessionCache {
-	return &sessionCache{limit: limit, list: make(map[string]tlsSession)}
+// NewSessionCache returns an empty cache for sessions of that age at most; 0 is
+// no limit.
+func NewSessionCache(limit time.Duration) *SessionCache {
+	return &SessionCache{limit: limit, list: make(map[string]tlsSession)}
 }
 
-// of is the cache for one key.
-func (c *sessionCache) of(key string) tls.ClientSessionCache { return keyedSessions{c, key} }
+// For is the cache for one key.
+func (c *SessionCache) For(key string) tls.ClientSessionCache { return keyedSessions{c, key} }
 
 type keyedSessions struct {
-	*sessionCache
+	*SessionCache
 	key string
 }
 
@@ -56,7 +58,7 @@ func (k keyedSessions) Put(_ string, state *tls.ClientSessionState) {
 		return
 	}
 	for old := range k.list {
-		if len(k.list) < maxTLSSessions {
+		if len(k.list) < maxSessions {
 			break
 		}
 		delete(k.list, old)

@@ -1,0 +1,82 @@
+package mailtls
+
+import (
+	"crypto/x509"
+	"strings"
+	"time"
+)
+
+// Judge compares a server's certificate with what a client wants of it
+// (delivery.md §2.11).
+type Judge struct {
+	Level     Level
+	Match     []string // names, or digests at level fingerprint
+	Wildcards bool     // tls_wildcard_matches_multiple_labels
+	Digest    Digest
+	Roots     *Roots
+	Anchors   *Anchors // the only ones to trust, if there are any
+	Depth     int
+	TLSA      []TLSA // instead of Roots and Anchors, if there are any
+}
+
+// Judgement is the outcome.
+type Judgement struct {
+	Trust   Trust
+	Matched string // the name or digest by which the certificate is the right one
+	Problem string // for the log: what is wrong; "" is nothing
+	Trace   []string
+}
+
+const certFailed = "server certificate verification failed for "
+
+// Verdict judges a chain, the server's own certificate first. peer is the
+// server's name in log lines.
+func (j *Judge) Verdict(chain []*x509.Certificate, peer string, now time.Time) Judgement {
+	if len(chain) == 0 {
+		return Judgement{Trust: Anonymous}
+	}
+	if j.Level == LevelFingerprint {
+		return j.fingerprint(chain[0], peer)
+	}
+	out, named := Judgement{Trust: Untrusted}, true
+	if j.Level.MustMatch() {
+		out.Matched, _, named = MatchNames(chain[0], j.Match, j.Wildcards)
+	}
+	anchors := j.Anchors
+	if len(j.TLSA) > 0 || j.Level == LevelDane || j.Level == LevelDaneOnly {
+		if isServer(j.TLSA, chain[0]) {
+			return Judgement{Trust: Verified, Matched: CommonName(chain[0])}
+		}
+		if anchors = anchorsOf(j.TLSA, chain); anchors.Empty() {
+			out.Problem = certFailed + peer + ": " + NoTLSA
+			return out
+		}
+	}
+	var v Verdict
+	if anchors.Empty() {
+		v = (&Verifier{Roots: j.Roots, Depth: j.Depth, Usage: x509.ExtKeyUsageServerAuth}).Verify(chain, now)
+	} else {
+		v = anchors.Verify(chain, j.Depth, now)
+	}
+	out.Trace = v.Trace()
+	switch {
+	case !named && !v.WrongUsage():
+		out.Problem = certFailed + peer + ": num=62:hostname mismatch"
+	case !v.Trusted():
+		out.Problem = v.Message("server", peer)
+	case j.Level.MustMatch():
+		out.Trust = Verified
+	default:
+		out.Trust = Trusted
+	}
+	return out
+}
+
+func (j *Judge) fingerprint(c *x509.Certificate, peer string) Judgement {
+	for _, want := range j.Match {
+		if SameFingerprint(want, j.Digest.Cert(c)) || SameFingerprint(want, j.Digest.PublicKey(c)) {
+			return Judgement{Trust: Verified, Matched: strings.ToUpper(strings.ReplaceAll(want, ":", ""))}
+		}
+	}
+	return Judgement{Trust: Untrusted, Problem: certFailed + peer + ": " + NoTLSA}
+}
