@@ -1,0 +1,3 @@
+package interchange
+
+func writeExchange(list []cell, verdicts []verdict) error { return nil }
