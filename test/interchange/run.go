@@ -29,7 +29,12 @@ type run struct {
 }
 
 // patience is how long one kind of mail may take.
-var patience = func() time.Duration { if os.Getenv("DBG") != "" { return 12 * time.Second }; return 45 * time.Second }()
+var patience = func() time.Duration {
+	if os.Getenv("DBG") != "" {
+		return 12 * time.Second
+	}
+	return 45 * time.Second
+}()
 
 // maxFailed is how many kinds may fail before the others are given up.
 const maxFailed = 10
@@ -315,6 +320,7 @@ var masks = []struct{ re, with string }{
 	{`ID\.\d{10}/`, "ID.TIME/"},
 	{`uid=\d+`, "uid=U"},
 	{`client=localhost\[(127\.0\.0\.1|::1)\](:\d+)?`, "client=C"},
+	{`\[127\.0\.0\.1\]:\d{5}\b`, "[127.0.0.1]:PORT"},
 	{`conn_use=\d+, `, ""},
 	{`queued as \S+`, "queued as Q"},
 	{`\b[no]qmgr: `, "qmgr: "},

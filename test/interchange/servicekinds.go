@@ -1,10 +1,10 @@
 package interchange
 
 import (
-	"os"
-	"regexp"
 	"fmt"
 	"io"
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -208,7 +208,11 @@ func inquiryKinds() (list []kind) {
 		list = append(list, kind{name: name + "'s protocol over " + over, uses: uses, send: q.ask})
 	}
 	for _, a := range agents {
-		list = append(list, kind{name: a.name + " asked for a missing message over unix and inet", uses: a.program, send: missing(a.name, a.port).ask, want: []string{"over 127.0.0.1"}})
+		over, want := "unix and inet", "over 127.0.0.1"
+		if a.port == 0 {
+			over, want = "unix", "over unix"
+		}
+		list = append(list, kind{name: a.name + " asked for a missing message over " + over, uses: a.program, send: missing(a.name, a.port).ask, want: []string{want}})
 	}
 	return list
 }

@@ -81,15 +81,31 @@ func (q inquiry) round(w *world.World, address, tag string, requests []string, b
 		}
 		b.WriteString("S:")
 		for _, a := range list {
-			fmt.Fprintf(b, " %s=%q", a.Name, a.Value)
+			fmt.Fprintf(b, " %s=%q", a.Name, q.shown(a))
 		}
 		b.WriteString("\n")
 	}
 	return nil
 }
 
-// inet makes an endpoint only where there is a port.
-func port(n int) string { return fmt.Sprintf("127.0.0.1:%d", n) }
+// implementation are the flags of an opened table that say how it is built;
+// the others in proxymap's answer depend on who used the table before.
+const implementation = 16 | 32 | 262144
+
+func (q inquiry) shown(a attr.Attr) string {
+	if flags, err := attr.ParseInt(a.Value); err == nil && q.announce == "proxymap_protocol" && a.Name == "flags" {
+		return attr.FormatInt(flags & implementation)
+	}
+	return a.Value
+}
+
+// port is an endpoint of the machine; none for 0.
+func port(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf("127.0.0.1:%d", n)
+}
 
 var inquiries = map[string]inquiry{
 	"anvil": {unix: "private/anvil", inet: port(2601), coding: attr.Plain, announce: "anvil_protocol", requests: []string{
@@ -130,12 +146,12 @@ var inquiries = map[string]inquiry{
 var agents = []struct {
 	name, program string
 	port          int
-}{{"discard", "discard", 2612}, {"error", "error", 2613}, {"smtp", "smtp", 2614}, {"local", "local", 2616}, {"virtual", "virtual", 2619}, {"lmtp", "lmtp", 2620}, {"filter", "pipe", 2621}}
+}{{"discard", "discard", 2612}, {"error", "error", 0}, {"smtp", "smtp", 2614}, {"local", "local", 2616}, {"virtual", "virtual", 2619}, {"lmtp", "lmtp", 2620}, {"filter", "pipe", 2621}}
 
 // missing is a delivery request for a message that is not there: the answer is
 // an empty status and -1.
-func missing(name string, port_ int) inquiry {
-	return inquiry{unix: "private/" + name, inet: port(port_), announce: "delivery_request_protocol", one: true, requests: []string{
+func missing(name string, n int) inquiry {
+	return inquiry{unix: "private/" + name, inet: port(n), announce: "delivery_request_protocol", one: true, requests: []string{
 		"flags=3|queue_name=active|queue_id=78B7C9B2A15|offset=300|size=10|nexthop=x.test|encoding=|smtputf8=0|sender=a@b.test|envelope_id=|ret_flags=0|time=" + strings.Repeat("A", 118) +
 			"==|log_client_name=|log_client_address=|log_client_port=|log_protocol_name=|log_helo_name=|sasl_method=|sasl_username=|sasl_sender=|log_ident=78B7C9B2A15|rewrite_context=local|recipient_count=0"}}
 }
