@@ -259,7 +259,6 @@ func converse(c net.Conn, steps ...string) string {
 			response, err := client.Next(challenge)
 			if err != nil {
 				b.WriteString("error: " + err.Error() + "\n")
-				response = []byte("*")
 				ok = send("*")
 				continue
 			}

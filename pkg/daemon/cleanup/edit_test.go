@@ -94,7 +94,6 @@ func logical(t testing.TB, path string) (sender string, rcpts, headers []string,
 // model is a message to which the same changes are made in memory.
 type model struct {
 	headers []string
-	rcpts   []string
 	sender  string
 	body    string
 }

@@ -138,8 +138,6 @@ type headerScan struct {
 	s       *session
 	r       *record.Reader
 	limit   int
-	head    placed
-	ready   bool
 	pending *placed
 	pointer int64
 	target  int64

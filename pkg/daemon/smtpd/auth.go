@@ -15,7 +15,6 @@ type saslEngine struct {
 	backend       sasl.Backend
 	plain, tls    sasl.Options // demanded of mechanisms without and with TLS
 	filter        matcher
-	filterText    string
 	exceptions    matcher
 	broken        bool // announce AUTH= for clients of a draft
 	responseLimit int

@@ -22,7 +22,6 @@ import (
 type scriptedMilter struct {
 	l      net.Listener
 	script map[string]string
-	quiet  map[byte]bool
 
 	mu    sync.Mutex
 	seen  [][]string // by connection

@@ -218,29 +218,8 @@ func (c *Conn) Write(p []byte) (int, error) {
 // Expect reads and verifies the service's announcement.
 func (c *Conn) Expect(protocol string) error { return attr.Expect(c.In, protocol) }
 
-// Stale reports whether an idle connection has become readable: the peer closed
-// it or sent what nobody asked for (ipc.md §1.3).
-func (c *Conn) Stale() bool {
-	if c.In.Buffered().Buffered() > 0 {
-		return true
-	}
-	sc, ok := c.Conn.(syscall.Conn)
-	if !ok {
-		return false
-	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
-		return true
-	}
-	stale := true
-	err = raw.Read(func(fd uintptr) bool {
-		var b [1]byte
-		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		stale = !errors.Is(err, syscall.EAGAIN)
-		return true
-	})
-	return err != nil || stale
-}
+// Stale reports whether an idle connection has become readable.
+func (c *Conn) Stale() bool { return c.In.Buffered().Buffered() > 0 || Readable(c.Conn) }
 
 // ErrStatus is wrapped by StatusError.
 var ErrStatus = errors.New("request not done")

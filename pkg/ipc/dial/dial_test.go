@@ -134,9 +134,9 @@ func TestPoolIdle(t *testing.T) {
 		t.Error("the connection was not kept")
 	}
 	time.Sleep(120 * time.Millisecond)
-	p.mu.Lock()
-	left := len(p.idle)
-	p.mu.Unlock()
+	p.idle.mu.Lock()
+	left := len(p.idle.idle)
+	p.idle.mu.Unlock()
 	if left != 0 {
 		t.Errorf("%d idle connections left", left)
 	}

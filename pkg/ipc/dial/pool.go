@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"sync"
 	"syscall"
 	"time"
 )
@@ -52,16 +51,7 @@ func PoolFrom(c Params, parameter string, log Logger) PoolConfig {
 type Pool struct {
 	cfg   PoolConfig
 	slots chan struct{}
-
-	mu     sync.Mutex
-	idle   []*pooled // oldest first
-	timer  *time.Timer
-	closed bool
-}
-
-type pooled struct {
-	*Conn
-	born, used time.Time
+	idle  *Keeper[*Conn]
 }
 
 // NewPool returns an empty pool; connections are made on use.
@@ -75,7 +65,7 @@ func NewPool(cfg PoolConfig) *Pool {
 	if cfg.MaxConns <= 0 {
 		cfg.MaxConns = DefaultMaxConns
 	}
-	return &Pool{cfg: cfg, slots: make(chan struct{}, cfg.MaxConns)}
+	return &Pool{cfg: cfg, slots: make(chan struct{}, cfg.MaxConns), idle: &Keeper[*Conn]{Idle: cfg.Idle, TTL: cfg.TTL}}
 }
 
 // Try makes one exchange on a fresh or kept connection. The function writes one
@@ -88,12 +78,12 @@ func (p *Pool) Try(ctx context.Context, exchange func(*Conn) error) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	c, err := p.get(ctx)
+	c, born, err := p.get(ctx)
 	if err != nil {
 		return err
 	}
 	release := c.Bind(ctx)
-	err = exchange(c.Conn)
+	err = exchange(c)
 	if !release() || err != nil {
 		c.Close()
 		if ctx.Err() != nil && err != nil {
@@ -101,7 +91,7 @@ func (p *Pool) Try(ctx context.Context, exchange func(*Conn) error) error {
 		}
 		return err
 	}
-	p.put(c)
+	p.idle.Put(c, born)
 	return nil
 }
 
@@ -142,20 +132,13 @@ func wentAway(err error) bool {
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF)
 }
 
-func (p *Pool) get(ctx context.Context) (*pooled, error) {
-	for {
-		c := p.take()
-		if c == nil {
-			break
-		}
-		if time.Since(c.born) < p.cfg.TTL && !c.Stale() {
-			return c, nil
-		}
-		c.Close()
+func (p *Pool) get(ctx context.Context) (*Conn, time.Time, error) {
+	if c, born, ok := p.idle.Take(); ok {
+		return c, born, nil
 	}
 	conn, err := p.cfg.Connect(ctx, p.cfg.Class, p.cfg.Service, Policy{Delay: ConnectDelay})
 	if err != nil {
-		return nil, err
+		return nil, time.Time{}, err
 	}
 	release := conn.Bind(ctx)
 	err = conn.Expect(p.cfg.Protocol)
@@ -164,72 +147,11 @@ func (p *Pool) get(ctx context.Context) (*pooled, error) {
 		if err == nil {
 			err = ctx.Err()
 		}
-		return nil, err
+		return nil, time.Time{}, err
 	}
-	return &pooled{Conn: conn, born: time.Now()}, nil
-}
-
-// take removes the connection used last, so that the others can grow old.
-func (p *Pool) take() *pooled {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.idle) == 0 {
-		return nil
-	}
-	c := p.idle[len(p.idle)-1]
-	p.idle = p.idle[:len(p.idle)-1]
-	return c
-}
-
-func (p *Pool) put(c *pooled) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
-		c.Close()
-		return
-	}
-	c.used = time.Now()
-	p.idle = append(p.idle, c)
-	if p.timer == nil {
-		p.timer = time.AfterFunc(p.cfg.Idle, p.sweep)
-	}
-}
-
-// sweep closes what nobody used for a while, and looks again later if anything
-// is left.
-func (p *Pool) sweep() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	now := time.Now()
-	kept := p.idle[:0]
-	for _, c := range p.idle {
-		if now.Sub(c.used) >= p.cfg.Idle || now.Sub(c.born) >= p.cfg.TTL {
-			c.Close()
-		} else {
-			kept = append(kept, c)
-		}
-	}
-	p.idle = kept
-	p.timer = nil
-	if len(kept) > 0 && !p.closed {
-		wait := max(p.cfg.Idle-now.Sub(kept[0].used), time.Millisecond)
-		p.timer = time.AfterFunc(wait, p.sweep)
-	}
+	return conn, time.Now(), nil
 }
 
 // Close closes the idle connections; those in use are closed after their
 // exchange.
-func (p *Pool) Close() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.closed = true
-	for _, c := range p.idle {
-		c.Close()
-	}
-	p.idle = nil
-	if p.timer != nil {
-		p.timer.Stop()
-		p.timer = nil
-	}
-	return nil
-}
+func (p *Pool) Close() error { return p.idle.Close() }

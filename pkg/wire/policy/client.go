@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -27,15 +26,14 @@ type Client struct {
 	network string
 	address string // in messages, too: "host:port" or a path
 
-	mu    sync.Mutex
-	idle  []*conn // the one used last is the last
-	timer *time.Timer
+	idle dial.Keeper[*conn]
 }
 
 // New returns the client of a server; it connects on the first request. An
 // error is a server name that makes no sense.
 func New(cfg Config) (*Client, error) {
 	c := &Client{cfg: cfg}
+	c.idle.Idle, c.idle.TTL = cfg.MaxIdle, cfg.MaxTTL
 	kind, rest, found := strings.Cut(cfg.Server, ":")
 	if !found {
 		return nil, fmt.Errorf("need service transport:endpoint instead of \"%s\"", cfg.Server)
@@ -57,9 +55,9 @@ func (c *Client) Config() Config { return c.cfg }
 // conn is a connection with what it has been used for.
 type conn struct {
 	net.Conn
-	in         *bufio.Reader
-	born, used time.Time
-	requests   int
+	in       *bufio.Reader
+	born     time.Time
+	requests int
 }
 
 // ErrNoAnswer says that the server gave no answer in all attempts; the reasons
@@ -126,13 +124,12 @@ func reason(err error) string {
 // server was restarted, or tired of an idle client, is no failed attempt.
 func (c *Client) attempt(ctx context.Context, request []attr.Attr) (string, error) {
 	for {
-		conn, err := c.take()
-		kept := conn != nil
-		if !kept && err == nil {
-			conn, err = c.connect(ctx)
-		}
-		if err != nil {
-			return "", err
+		conn, _, kept := c.idle.Take()
+		if !kept {
+			var err error
+			if conn, err = c.connect(ctx); err != nil {
+				return "", err
+			}
 		}
 		action, err := conn.exchange(ctx, request, c.cfg.Timeout, c.address)
 		if err == nil {
@@ -160,8 +157,7 @@ func (c *Client) connect(ctx context.Context) (*conn, error) {
 		c.warn("connect to %s: %s", c.address, reason(err))
 		return nil, err
 	}
-	now := time.Now()
-	return &conn{Conn: nc, in: bufio.NewReader(nc), born: now, used: now}, nil
+	return &conn{Conn: nc, in: bufio.NewReader(nc), born: time.Now()}, nil
 }
 
 func (c *Client) dial(ctx context.Context) (net.Conn, error) {
@@ -316,91 +312,21 @@ func readLine(in *bufio.Reader, limit int) (string, error) {
 	}
 }
 
-// take returns a kept connection that is still good, or nil.
-func (c *Client) take() (*conn, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for len(c.idle) > 0 {
-		last := len(c.idle) - 1
-		conn := c.idle[last]
-		c.idle = c.idle[:last]
-		now := time.Now()
-		if now.Sub(conn.used) < c.cfg.MaxIdle && now.Sub(conn.born) < c.cfg.MaxTTL && conn.quiet() {
-			return conn, nil
-		}
-		conn.Close()
-	}
-	return nil, nil
-}
-
 // put keeps a connection for the next exchange.
 func (c *Client) put(conn *conn) {
-	conn.used = time.Now()
-	if c.cfg.RequestLimit > 0 && conn.requests >= c.cfg.RequestLimit || conn.in.Buffered() > 0 || c.cfg.MaxIdle <= 0 {
+	if c.cfg.RequestLimit > 0 && conn.requests >= c.cfg.RequestLimit || conn.in.Buffered() > 0 {
 		conn.Close()
 		return
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.idle = append(c.idle, conn)
-	if c.timer == nil {
-		c.timer = time.AfterFunc(c.cfg.MaxIdle, c.sweep)
-	}
-}
-
-// sweep closes connections that nobody used for a while.
-func (c *Client) sweep() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	now := time.Now()
-	kept := c.idle[:0]
-	for _, conn := range c.idle {
-		if now.Sub(conn.used) >= c.cfg.MaxIdle || now.Sub(conn.born) >= c.cfg.MaxTTL {
-			conn.Close()
-		} else {
-			kept = append(kept, conn)
-		}
-	}
-	c.idle, c.timer = kept, nil
-	if len(kept) > 0 {
-		c.timer = time.AfterFunc(max(c.cfg.MaxIdle-now.Sub(kept[0].used), time.Second), c.sweep)
-	}
+	c.idle.Put(conn, conn.born)
 }
 
 // Close closes the kept connections.
-func (c *Client) Close() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, conn := range c.idle {
-		conn.Close()
-	}
-	c.idle = nil
-	if c.timer != nil {
-		c.timer.Stop()
-		c.timer = nil
-	}
-}
+func (c *Client) Close() { c.idle.Close() }
 
-// quiet reports whether an idle connection is not readable: the server has
-// neither closed it nor sent what nobody asked for.
-func (c *conn) quiet() bool {
-	sc, ok := c.Conn.(syscall.Conn)
-	if !ok {
-		return true
-	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
-		return false
-	}
-	quiet := false
-	err = raw.Read(func(fd uintptr) bool {
-		var b [1]byte
-		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		quiet = errors.Is(err, syscall.EAGAIN)
-		return true
-	})
-	return err == nil && quiet
-}
+// Stale reports whether the server has closed an idle connection or sent what
+// nobody asked for.
+func (c *conn) Stale() bool { return dial.Readable(c.Conn) }
 
 func pause(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
