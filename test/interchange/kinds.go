@@ -12,6 +12,7 @@ import (
 // transcript when it is through.
 type kind struct {
 	name string
+	tag  string // its Message-ID's local part, set by number
 	// uses names the daemons, separated by blanks, that this kind tries more
 	// than any mail does; cells of those daemons have it in a short run.
 	uses string

@@ -29,12 +29,7 @@ type run struct {
 }
 
 // patience is how long one kind of mail may take.
-var patience = func() time.Duration {
-	if os.Getenv("DBG") != "" {
-		return 12 * time.Second
-	}
-	return 45 * time.Second
-}()
+const patience = 45 * time.Second
 
 // maxFailed is how many kinds may fail before the others are given up.
 const maxFailed = 10
@@ -98,15 +93,12 @@ func battery(w *world.World, chroot, edit string, kinds []kind) (*outcome, error
 		if hopeless {
 			return
 		}
-		text, err := r.pass(kinds[i], fmt.Sprintf("k%02d", i))
+		text, err := r.pass(kinds[i], kinds[i].tag)
 		mu.Lock()
 		defer mu.Unlock()
 		o.transcripts[kinds[i].name] = text
 		if err != nil {
 			o.failed = append(o.failed, fmt.Sprintf("%s: %v", kinds[i].name, err))
-			if os.Getenv("DBG") != "" {
-				fmt.Fprintf(os.Stderr, "DBG %s %s: %v\n", time.Now().Format("15:04:05"), kinds[i].name, err)
-			}
 		}
 	}
 	// Kinds that flush the queue come last and alone: they would retry the
@@ -124,9 +116,6 @@ func battery(w *world.World, chroot, edit string, kinds []kind) (*outcome, error
 		if k.flushes {
 			one(i)
 		}
-	}
-	if os.Getenv("DBG") != "" {
-		os.WriteFile("/tmp/i.log", []byte(mailLog(w)), 0o644)
 	}
 	if err := w.Stop(); err != nil {
 		o.failed = append(o.failed, err.Error())

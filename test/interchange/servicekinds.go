@@ -3,8 +3,6 @@ package interchange
 import (
 	"fmt"
 	"io"
-	"os"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -217,11 +215,12 @@ func inquiryKinds() (list []kind) {
 	return list
 }
 
-var kinds = dbgKinds(slices.Concat(mailKinds, serviceKinds, inquiryKinds()))
+// kinds is the whole battery, numbered.
+var kinds = numbered(slices.Concat(mailKinds, serviceKinds, inquiryKinds()))
 
-func dbgKinds(l []kind) []kind {
-	if p := os.Getenv("DBGK"); p != "" {
-		return slices.DeleteFunc(l, func(k kind) bool { return !regexp.MustCompile(p).MatchString(k.name) })
+func numbered(list []kind) []kind {
+	for i := range list {
+		list[i].tag = fmt.Sprintf("k%02d", i)
 	}
-	return l
+	return list
 }
