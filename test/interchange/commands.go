@@ -13,14 +13,15 @@ type commandPart struct {
 
 // typing is what the scripts may use.
 const typing = `
-P=$1 H=$2 T=$3
+P=$1 H=$2
 cd /tmp; rm -rf work; mkdir work; chmod 777 work; cd work
 try() { echo "\$ $*"; "$@" 2>/tmp/said; set -- $?; cat /tmp/said; echo "status $1"; }
 bob() { setpriv --reuid=bob --regid=bob --init-groups -- "$@"; }
 fresh() {
-	printf 'Subject: fresh\n\nx\n' | sendmail -f alice@mail.example.com fresh$RANDOM@wait.test
-	F=$(for i in $(seq 100); do
-		f=$(find /var/spool/postfix/deferred -type f ! -name "$P" -newer "$T" -printf '%f\n' | head -1); [ -n "$f" ] && break; sleep .1; done; echo $f)
+	R=fresh$RANDOM@wait.test
+	printf 'Subject: fresh\n\nx\n' | sendmail -f alice@mail.example.com $R
+	for i in $(seq 100); do f=$(grep -rl $R /var/spool/postfix/deferred); [ -n "$f" ] && break; sleep .1; done
+	F=${f##*/}
 }
 rest() { for i in $(seq 100); do [ -z "$(find /var/spool/postfix/active /var/spool/postfix/incoming /var/spool/postfix/maildrop -type f)" ] && return; sleep .1; done; echo not at rest; }
 `
@@ -30,7 +31,8 @@ var commandParts = []commandPart{
 try postqueue -p; try bob postqueue -p; echo; postqueue -j | sort; try postqueue -s etrn.test; try postqueue -s elsewhere.test; try postqueue -i $P; try postqueue -i none/x; try postqueue; rest; try bob postqueue -f; rest; try postqueue -p`},
 	{"postsuper", []string{"/usr/sbin/postsuper"}, `
 fresh; try postsuper -h $F; try postcat -q $F | grep -c fresh; try postsuper -H $F; try postsuper -h none; try postsuper -d ABCDEF0123; try postsuper -r $F; rest
-fresh; try postsuper -e $F; rest; fresh; echo $F | postsuper -d - 2>&1; fresh; try postsuper -d $F; try postsuper -s; try postsuper -p; try bob postsuper -p; try postsuper`},
+fresh; try postsuper -e $F; rest; fresh; echo $F | postsuper -d - 2>&1; fresh; try postsuper -d $F; try postsuper -s; try postsuper -p; try bob postsuper -p; try postsuper
+for f in $(grep -rl fresh /var/spool/postfix/deferred); do postsuper -d ${f##*/}; done >/dev/null 2>&1; rest`},
 	{"postcat", []string{"/usr/sbin/postcat"}, `
 try postcat -q $P; try postcat -qe $H; try postcat -qh $P; try postcat -qb $P; try postcat -oq $H; try postcat -q ABCDEF0123; try postcat /etc/hosts; try bob postcat -q $P`},
 	{"postmap", []string{"/usr/sbin/postmap"}, `
@@ -41,7 +43,7 @@ try postmap btree:t; try postmap -s btree:t; try postmap -q dora@pvirtual.test p
 printf 'a: b, c\n# x\nq: "|cmd x"\nbad\n' >t; try postalias hash:t; try postalias -s hash:t; try postalias -q a hash:t; try postalias -q q hash:t; try postalias -q root hash:/etc/aliases; try postalias /etc/aliases; try postalias -q none hash:t`},
 	{"postconf", []string{"/usr/sbin/postconf"}, `
 try postconf -n; try postconf -x virtual_mailbox_maps; try postconf -h relay_domains mydestination; try postconf -d queue_directory alias_maps mynetworks_style smtpd_recipient_restrictions; try postconf -M; try postconf -Mf filter/unix; try postconf -F '*/inet/command'; try postconf -P; try postconf -l; try postconf nosuch
-cp /etc/postfix/main.cf /etc/postfix/master.cf .; try postconf -c . -e 'relay_domains = a.test' 'mail_spool_directory=/x'; try postconf -c . -X home_mailbox; try postconf -c . -# notify_classes; try postconf -c . -Me 'new/unix=new unix - - n - - pipe argv=/x'; try postconf -c . -Fe smtp/inet/chroot=n; try postconf -c . -MX uucp/unix; cat main.cf master.cf`},
+cp /etc/postfix/main.cf /etc/postfix/master.cf .; try postconf -c . -e 'relay_domains = a.test' 'mail_spool_directory=/x'; try postconf -c . -X home_mailbox; try postconf -c . -# notify_classes; try postconf -c . -Me 'new/unix=new unix - - n - - pipe argv=/x'; try postconf -c . -Fe smtp/inet/chroot=n; try postconf -c . -MX uucp/unix; cat main.cf; grep -v '^#' master.cf`},
 	{"postlog", []string{"/usr/sbin/postlog"}, `
 try postlog -t battery hello there; try postlog -p warn a warning; try postlog -p error an error; printf 'one\ntwo\n' | postlog -i -t lines 2>&1; try bob postlog by bob; try postlog -p nosuch x`},
 	{"postkick", []string{"/usr/sbin/postkick"}, `

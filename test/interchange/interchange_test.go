@@ -194,7 +194,11 @@ func difference(want, got string) string {
 		delete(counts, l)
 	}
 	if len(out) == 0 {
-		return "(same lines in another order)"
+		for i := range a {
+			if a[i] != b[i] {
+				return fmt.Sprintf("(same lines in another order from line %d on)\n- %s\n+ %s", i+1, a[i], b[i])
+			}
+		}
 	}
 	if len(out) > 40 {
 		out = append(out[:40], "...")
