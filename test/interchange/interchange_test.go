@@ -49,6 +49,7 @@ type verdict struct {
 // time (what differs between two runs of the reference is not masked well
 // enough to judge others by), ours, and each with one program of the other.
 func TestExchange(t *testing.T) {
+	t.Parallel()
 	list := cells("y")
 	if full() {
 		list = append(list, cells("n")...)
