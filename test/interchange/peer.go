@@ -1,28 +1,29 @@
 package interchange
 
 import (
-	"bufio"
-	"errors"
+	"crypto/tls"
 	"fmt"
 	"io"
-	"net/textproto"
+	"os"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/emersion/go-sasl"
 	"github.com/emersion/go-smtp"
 
 	"posthaste/test/world"
 )
 
-// sink is the other host of the battery: an independent SMTP server that
-// keeps what it gets and refuses what its recipient's name asks for
-// ("reject…" for good, "later…" until it is opened).
+// sink is the other host of the battery: an independent server for SMTP (2526),
+// SMTP with TLS and AUTH (2527) and LMTP (2528 and a unix socket) that keeps
+// what it gets and refuses what its recipient's name asks for ("reject…" for
+// good, "later…" until it is opened, with LMTP "half…" after the content).
 type sink struct {
 	mu   sync.Mutex
 	mail []received
-	open bool
+	open map[string]bool
 }
 
 // received is one message as the sink saw it.
@@ -32,19 +33,51 @@ type received struct {
 	Data string
 }
 
-func startSink(w *world.World, address string) (*sink, func(), error) {
-	l, err := w.Listen("tcp", address)
-	if err != nil {
-		return nil, nil, err
+// startSink starts the servers; the returned function ends them.
+func startSink(w *world.World, certificate tls.Certificate) (*sink, func(), error) {
+	s := &sink{open: map[string]bool{}}
+	var servers []*smtp.Server
+	stop := func() {
+		for _, server := range servers {
+			server.Close()
+		}
 	}
-	s := &sink{}
-	server := smtp.NewServer(s)
-	server.Domain = "sink.test"
-	server.EnableSMTPUTF8, server.EnableDSN = true, true
-	server.ReadTimeout, server.WriteTimeout = time.Minute, time.Minute
-	server.ErrorLog = quiet{}
-	go server.Serve(l)
-	return s, func() { server.Close() }, nil
+	for _, at := range []struct {
+		network, address string
+		lmtp, tls        bool
+	}{
+		{"tcp", "127.0.0.1:2526", false, false}, {"tcp", "127.0.0.1:2527", false, true},
+		{"tcp", "127.0.0.1:2528", true, false}, {"unix", w.Path("/var/spool/postfix/lmtp.sock"), true, false},
+	} {
+		l, err := w.Listen(at.network, at.address)
+		if err != nil {
+			stop()
+			return nil, nil, err
+		}
+		if at.network == "unix" {
+			os.Chmod(at.address, 0o666)
+		}
+		server := smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) {
+			session := &sinkSession{sink: s}
+			if at.lmtp {
+				return lmtpSession{session}, nil
+			}
+			if at.tls {
+				return authSession{session}, nil
+			}
+			return session, nil
+		}))
+		server.Domain, server.LMTP = "sink.test", at.lmtp
+		server.EnableSMTPUTF8, server.EnableDSN = true, true
+		server.ReadTimeout, server.WriteTimeout = time.Minute, time.Minute
+		server.ErrorLog = quiet{}
+		if at.tls {
+			server.TLSConfig = &tls.Config{Certificates: []tls.Certificate{certificate}}
+		}
+		servers = append(servers, server)
+		go server.Serve(l)
+	}
+	return s, stop, nil
 }
 
 type quiet struct{}
@@ -52,13 +85,11 @@ type quiet struct{}
 func (quiet) Printf(string, ...any) {}
 func (quiet) Println(...any)        {}
 
-func (s *sink) NewSession(*smtp.Conn) (smtp.Session, error) { return &sinkSession{sink: s}, nil }
-
-// Open makes the sink accept what it had put off.
-func (s *sink) Open() {
+// Open makes the sink accept a recipient that it had put off.
+func (s *sink) Open(recipient string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.open = true
+	s.open[recipient] = true
 }
 
 // Mail returns the messages with that text in them, one sorted string each.
@@ -79,11 +110,15 @@ func (s *sink) Mail(text string) []string {
 
 type sinkSession struct {
 	sink *sink
+	user string // who logged in
 	now  received
 }
 
 func (s *sinkSession) Mail(from string, o *smtp.MailOptions) error {
 	s.now = received{From: from}
+	if s.user != "" {
+		s.now.From += " auth=" + s.user
+	}
 	if o != nil && (o.EnvelopeID != "" || o.Return != "") {
 		s.now.From += fmt.Sprintf(" envid=%s ret=%s", o.EnvelopeID, o.Return)
 	}
@@ -96,7 +131,7 @@ func (s *sinkSession) Rcpt(to string, o *smtp.RcptOptions) error {
 	switch {
 	case strings.HasPrefix(to, "reject"):
 		return &smtp.SMTPError{Code: 550, EnhancedCode: smtp.EnhancedCode{5, 1, 1}, Message: "no such user here"}
-	case strings.HasPrefix(to, "later") && !s.sink.open:
+	case strings.HasPrefix(to, "later") && !s.sink.open[to]:
 		return &smtp.SMTPError{Code: 450, EnhancedCode: smtp.EnhancedCode{4, 2, 1}, Message: "come back later"}
 	}
 	if o != nil && len(o.Notify) > 0 {
@@ -121,44 +156,31 @@ func (s *sinkSession) Data(r io.Reader) error {
 func (s *sinkSession) Reset()        { s.now = received{} }
 func (s *sinkSession) Logout() error { return nil }
 
-// dialogue speaks SMTP to the machine's port 25 line by line and returns both
-// sides. "DATA" is followed by the message itself, given as one element that
-// ends in "\r\n.\r\n"; an element that starts with "BDAT" is sent as it is.
-func dialogue(w *world.World, lines ...string) (string, error) {
-	conn, err := w.Dial("tcp", "127.0.0.1:25")
-	if err != nil {
-		return "", err
-	}
-	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(60 * time.Second))
-	r := textproto.NewReader(bufio.NewReader(conn))
-	var b strings.Builder
-	reply := func() error {
-		code, text, err := r.ReadResponse(0)
-		var bad *textproto.Error
-		if err != nil && !errors.As(err, &bad) {
-			return fmt.Errorf("%w\n%s", err, b.String())
+// authSession is a session that wants a login.
+type authSession struct{ *sinkSession }
+
+func (authSession) AuthMechanisms() []string { return []string{sasl.Plain} }
+
+func (s authSession) Auth(string) (sasl.Server, error) {
+	return sasl.NewPlainServer(func(_, user, password string) error {
+		if password != "secret" {
+			return smtp.ErrAuthFailed
 		}
-		for line := range strings.SplitSeq(text, "\n") {
-			fmt.Fprintf(&b, "S: %d %s\n", code, line)
-		}
+		s.user = user
 		return nil
-	}
-	if err := reply(); err != nil {
-		return b.String(), err
-	}
-	for _, line := range lines {
-		shown, _, _ := strings.Cut(line, "\r\n")
-		fmt.Fprintf(&b, "C: %.60s\n", shown)
-		if !strings.HasSuffix(line, "\r\n.\r\n") && !strings.HasPrefix(line, "BDAT") {
-			line += "\r\n"
-		}
-		if _, err := io.WriteString(conn, line); err != nil {
-			return b.String(), err
-		}
-		if err := reply(); err != nil {
-			return b.String(), err
+	}), nil
+}
+
+// lmtpSession answers for each recipient.
+type lmtpSession struct{ *sinkSession }
+
+func (s lmtpSession) LMTPData(r io.Reader, status smtp.StatusCollector) error {
+	for _, to := range s.now.To {
+		if strings.HasPrefix(to, "half") {
+			status.SetStatus(to, &smtp.SMTPError{Code: 552, EnhancedCode: smtp.EnhancedCode{5, 2, 2}, Message: "mailbox full"})
+		} else {
+			status.SetStatus(to, nil)
 		}
 	}
-	return b.String(), nil
+	return s.Data(r)
 }

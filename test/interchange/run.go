@@ -29,61 +29,104 @@ type run struct {
 }
 
 // patience is how long one kind of mail may take.
-const patience = 30 * time.Second
+const patience = 45 * time.Second
 
-// battery makes a machine, passes all kinds at once, and returns their
-// transcripts by name. A kind that did not arrive has its error at the end of
-// its transcript and is counted in failed.
-func battery(w *world.World) (transcripts map[string]string, failed []string, err error) {
-	if r := w.Sh(prepare); r.Code != 0 {
-		return nil, nil, fmt.Errorf("prepare: %s%s", r.Out, r.Err)
-	}
-	s, stop, err := startSink(w, "127.0.0.1:2526")
+// maxFailed is how many kinds may fail before the others are given up.
+const maxFailed = 10
+
+// together is how many kinds are on their way at once.
+const together = 6
+
+// maillog is where postlogd writes in cells that have it.
+const maillog = "/var/log/mail.log"
+
+// mailLog is all that the mail system has logged.
+func mailLog(w *world.World) string {
+	data, err := os.ReadFile(w.Path(maillog))
 	if err != nil {
-		return nil, nil, err
+		return w.Syslog()
 	}
-	defer stop()
+	return w.Syslog() + string(data)
+}
+
+// waitLog waits for the record of a delivery.
+func waitLog(w *world.World, recipient string) (string, error) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		for line := range strings.Lines(mailLog(w)) {
+			if strings.Contains(line, "to=<"+recipient+">") && strings.Contains(line, "status=sent") {
+				return line, nil
+			}
+		}
+	}
+	return "", fmt.Errorf("%s did not get his mail", recipient)
+}
+
+// outcome is what a battery made: a transcript for each kind, and what went
+// wrong, one text for each kind that did not arrive and for each record of the
+// log that should not be there.
+type outcome struct {
+	transcripts map[string]string
+	failed      []string
+}
+
+// battery prepares a machine and passes the kinds through it. A kind that did
+// not arrive has its error at the end of its transcript.
+func battery(w *world.World, chroot, edit string, kinds []kind) (*outcome, error) {
+	if r := w.Sh(prepare, rows, chroot, edit); r.Code != 0 {
+		return nil, fmt.Errorf("prepare: %s%s", r.Out, r.Err)
+	}
+	h, err := startHelpers(w)
+	defer h.close()
+	if err != nil {
+		return nil, err
+	}
 	if err := w.Start(); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	r := &run{w: w, sink: s}
-	transcripts = map[string]string{}
+	r := &run{w: w, sink: h.sink}
+	o := &outcome{transcripts: map[string]string{}}
 	var mu sync.Mutex
 	one := func(i int) {
-		text, err := r.pass(kinds[i], fmt.Sprintf("k%02d", i))
+		mu.Lock()
+		hopeless := len(o.failed) > maxFailed
+		mu.Unlock()
+		if hopeless {
+			return
+		}
+		text, err := r.pass(kinds[i], kinds[i].tag)
 		mu.Lock()
 		defer mu.Unlock()
-		transcripts[kinds[i].name] = text
+		o.transcripts[kinds[i].name] = text
 		if err != nil {
-			failed = append(failed, fmt.Sprintf("%s: %v", kinds[i].name, err))
+			o.failed = append(o.failed, fmt.Sprintf("%s: %v", kinds[i].name, err))
 		}
 	}
 	// Kinds that flush the queue come last and alone: they would retry the
 	// deferred mail of others.
 	var wait sync.WaitGroup
-	slots := make(chan struct{}, 4)
+	slots := make(chan struct{}, together)
 	for i, k := range kinds {
-		if k.after == nil {
+		if !k.flushes {
 			slots <- struct{}{}
 			wait.Go(func() { one(i); <-slots })
 		}
 	}
 	wait.Wait()
 	for i, k := range kinds {
-		if k.after != nil {
+		if k.flushes {
 			one(i)
 		}
 	}
-	slices.Sort(failed)
 	if err := w.Stop(); err != nil {
-		failed = append(failed, err.Error())
+		o.failed = append(o.failed, err.Error())
 	}
-	for line := range strings.Lines(w.Syslog()) {
+	for line := range strings.Lines(mailLog(w)) {
 		if strings.Contains(line, "panic:") || strings.Contains(line, "fatal:") || strings.Contains(line, "bad command startup") {
-			failed = append(failed, "log: "+strings.TrimSpace(line))
+			o.failed = append(o.failed, "log: "+strings.TrimSpace(line))
 		}
 	}
-	return transcripts, failed, nil
+	slices.Sort(o.failed)
+	return o, nil
 }
 
 // pass sends one kind of mail and waits for all that it must cause.
@@ -92,33 +135,52 @@ func (r *run) pass(k kind, tag string) (string, error) {
 	if err != nil {
 		return said, err
 	}
-	text, err := r.await(tag, said, k.want)
+	text, err := r.await(tag, said, k.want, k.log)
 	if err != nil || k.after == nil {
 		return text, err
 	}
 	if err := k.after(r, tag); err != nil {
 		return text, err
 	}
-	return r.await(tag, said, k.want2)
+	return r.await(tag, said, k.want2, nil)
 }
 
 // await polls the transcript until it has all texts and has come to rest.
-func (r *run) await(tag, said string, want []string) (string, error) {
+func (r *run) await(tag, said string, want, records []string) (string, error) {
 	previous := ""
 	for end := time.Now().Add(patience); ; time.Sleep(150 * time.Millisecond) {
 		text := mask(said) + r.transcript(tag)
+		for _, s := range records {
+			text += r.record(s)
+		}
 		missing := slices.IndexFunc(want, func(s string) bool { return !strings.Contains(text, s) })
-		if missing < 0 && text == previous && r.settled(tag) {
+		if missing < 0 && text == previous && !strings.Contains(text, notLogged) && r.settled(tag) {
 			return text, nil
 		}
 		previous = text
 		if time.Now().After(end) {
+			if missing < 0 && len(records) > 0 {
+				return text, fmt.Errorf("does not come to rest, or not all of %q logged: %s", records, text)
+			}
 			if missing < 0 {
 				return text, fmt.Errorf("does not come to rest")
 			}
 			return text, fmt.Errorf("no %q within %v in\n%s", want[missing], patience, text)
 		}
 	}
+}
+
+// notLogged stands in a transcript for a record that is not there yet.
+const notLogged = "(not logged) "
+
+// record is the first log record with a text.
+func (r *run) record(text string) string {
+	for line := range strings.Lines(mailLog(r.w)) {
+		if strings.Contains(line, text) {
+			return "log " + mask(process.ReplaceAllString(line, "$1: "))
+		}
+	}
+	return notLogged + text + "\n"
 }
 
 var (
@@ -130,7 +192,7 @@ var (
 // with its Message-ID and the notices about them.
 func (r *run) ids(tag string) []string {
 	var ids []string
-	log := r.w.Syslog()
+	log := mailLog(r.w)
 	for changed := true; changed; {
 		changed = false
 		for line := range strings.Lines(log) {
@@ -162,7 +224,7 @@ func (r *run) lastID(tag string) string {
 
 // settled says whether every message of the tag is removed, deferred or held.
 func (r *run) settled(tag string) bool {
-	log := r.w.Syslog()
+	log := mailLog(r.w)
 	for _, id := range r.ids(tag) {
 		if !strings.Contains(log, ": "+id+": removed") && !strings.Contains(log, ": "+id+": hold: ") && !deferred(log, id) {
 			return false
@@ -186,7 +248,7 @@ var process = regexp.MustCompile(`^.*? (postfix\S*)\[\d+\]: `)
 func (r *run) transcript(tag string) string {
 	var lines []string
 	ids := r.ids(tag)
-	for line := range strings.Lines(r.w.Syslog()) {
+	for line := range strings.Lines(mailLog(r.w)) {
 		if m := idOf.FindStringSubmatch(line); m != nil && slices.Contains(ids, m[1]) {
 			lines = append(lines, process.ReplaceAllString(line, "$1: "))
 		}
@@ -238,7 +300,7 @@ func mboxPart(path, tag string) string {
 // masks hide what differs from run to run.
 var masks = []struct{ re, with string }{
 	{`\b[0-9A-F]{9,15}\b`, "ID"},
-	{`\b[0-9A-F]{6,8}\b([:.!\s>)/])`, "ID$1"},
+	{`\b[0-9A-F]{6,8}\b([:.!;@\s>)/])`, "ID$1"},
 	{`(Mon|Tue|Wed|Thu|Fri|Sat|Sun), +\d+ \w+ \d+ [\d:]+ [-+]\d+( \(\w+\))?`, "DATE"},
 	{`(Mon|Tue|Wed|Thu|Fri|Sat|Sun) \w+ [ \d]\d [\d:]+ \d{4}`, "DATE"},
 	{`delay=[\d.]+, delays=[\d./]+`, "delay=D, delays=D"},
@@ -247,8 +309,10 @@ var masks = []struct{ re, with string }{
 	{`ID\.\d{10}/`, "ID.TIME/"},
 	{`uid=\d+`, "uid=U"},
 	{`client=localhost\[(127\.0\.0\.1|::1)\](:\d+)?`, "client=C"},
+	{`\[127\.0\.0\.1\]:\d{5}\b`, "[127.0.0.1]:PORT"},
 	{`conn_use=\d+, `, ""},
 	{`queued as \S+`, "queued as Q"},
+	{`\b[no]qmgr: `, "qmgr: "},
 }
 
 var masking = sync.OnceValue(func() (list []struct {

@@ -209,10 +209,12 @@ func rcodeError(msg *dns.Msg, name string, t Type, secure bool) error {
 	return NewError(Temporary, name, t)
 }
 
+// negativeTTL is the SOA record's own time to live, as in the original: it is
+// the server that has to make it no longer than MINIMUM (RFC 2308 §3).
 func negativeTTL(msg *dns.Msg) uint32 {
 	for _, rr := range msg.Ns {
 		if soa, ok := rr.(*dns.SOA); ok {
-			return min(soa.Hdr.Ttl, soa.Minttl)
+			return soa.Hdr.Ttl
 		}
 	}
 	return 0
