@@ -201,17 +201,21 @@ func appendArgs(line string, e *entry, folded bool) string {
 		out.WriteString(text)
 		length += len(text)
 	}
-	fresh := false // an option and its value end a line
+	fresh := false  // an option and its value end a line
+	options := true // not yet behind the leading options
 	for i := 0; i < len(e.args); i++ {
-		if folded && e.args[i] == "-o" && i+1 < e.options {
-			put("-o", true)
+		arg := e.args[i]
+		options = options && strings.HasPrefix(arg, "-") && arg != "--"
+		// A lone "-" is no option, but the original lays it out as if it were -o.
+		if folded && options && (arg == "-o" || arg == "-") && i+1 < len(e.args) {
+			put(arg, true)
 			i++
 			put(quoted(e.args[i]), false)
 			fresh = true
 			continue
 		}
 		// The braces do not count when it is decided where a word goes.
-		put(quoted(e.args[i]), folded && (fresh || length+1+len(e.args[i]) >= lineLimit))
+		put(quoted(arg), folded && (fresh || length+1+len(arg) >= lineLimit))
 		fresh = false
 	}
 	return out.String()

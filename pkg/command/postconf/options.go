@@ -8,7 +8,7 @@ import (
 	"posthaste/pkg/command/getopt"
 )
 
-const usage = "usage: postconf [-a (server SASL types)] [-A (client SASL types)] [-b (bounce templates)] [-c config_dir] " +
+const usage = " [-a (server SASL types)] [-A (client SASL types)] [-b (bounce templates)] [-c config_dir] " +
 	"[-c param_class] [-d (parameter defaults)] [-e (edit configuration)] [-f (fold lines)] [-F (master.cf fields)] " +
 	"[-h (no names)] [-H (no values)] [-l (lock types)] [-m (map types)] [-M (master.cf)] [-n (non-default parameters)] " +
 	"[-o name=value (override parameter value)] [-p (main.cf, default)] [-P (master.cf parameters)] [-t (bounce templates)] " +

@@ -1,10 +1,6 @@
 package postconf
 
-import (
-	"strings"
-
-	"posthaste/pkg/conf"
-)
+import "strings"
 
 // Widths of the output.
 const (
@@ -57,8 +53,8 @@ func (p *program) showParameter(m *model, name string) error {
 	if err != nil {
 		return err
 	}
-	if b, ok := conf.LookupParameter(name); p.opt.has('x') && !(ok && b.Kind == conf.KindRaw) {
-		if value, err = (scope{m, nil}).expand(value); err != nil {
+	if p.opt.has('x') && !isRaw(name) {
+		if value, err = (scope{m, nil}).expandAt(value, 1); err != nil {
 			return err
 		}
 	}
