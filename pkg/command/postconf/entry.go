@@ -33,6 +33,7 @@ type entry struct {
 	args       []string
 	options    int               // how many of args are the leading options and -o values
 	parameters map[string]string // what -o sets, the last value of each
+	readOnly   []string          // settings of parameters that cannot be set
 	used       map[string]bool
 }
 
@@ -62,13 +63,18 @@ func (e *entry) setArgs(words []string, warn func(format string, a ...any)) {
 
 // findParameters collects what -o sets.
 func (e *entry) findParameters() {
-	e.parameters = map[string]string{}
+	e.parameters, e.readOnly = map[string]string{}, nil
 	for i := 0; i+1 < e.options; i++ {
 		if e.args[i] != "-o" {
 			continue
 		}
 		i++
-		if name, value, ok := strings.Cut(e.args[i], "="); ok && name != "" {
+		name, value, ok := strings.Cut(e.args[i], "=")
+		switch {
+		case !ok || name == "":
+		case isReadOnly(name):
+			e.readOnly = append(e.readOnly, e.args[i])
+		default:
 			e.parameters[name] = value
 		}
 	}

@@ -62,11 +62,8 @@ func (p *program) load(named bool) (*model, error) {
 		}
 	}
 	for _, e := range m.services {
-		for _, name := range slices.Sorted(maps.Keys(e.parameters)) {
-			if isReadOnly(name) {
-				p.warn("%s: read-only parameter assignment: %s=%s", p.path("master.cf"), name, e.parameters[name])
-				delete(e.parameters, name)
-			}
+		for _, setting := range e.readOnly {
+			p.warn("%s: read-only parameter assignment: %s", p.path("master.cf"), setting)
 		}
 	}
 	return m, m.scan()
