@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -35,6 +36,14 @@ func TestDefaults(t *testing.T) {
 		t.Fatalf("exit %d: %s", exit, stderr)
 	}
 	got, lines := strings.Split(out, "\n"), strings.Split(string(want), "\n")
+	all := len(got)
+	got = slices.DeleteFunc(got, func(line string) bool {
+		name, _, _ := strings.Cut(line, " ")
+		return isNew(name)
+	})
+	if n := all - len(got); n != 43 {
+		t.Errorf("%d parameters of later releases, want 43", n)
+	}
 	if len(got) != len(lines) {
 		t.Fatalf("%d lines, want %d", len(got), len(lines))
 	}
