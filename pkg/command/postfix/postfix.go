@@ -267,7 +267,7 @@ var commands = map[string]func(t *tool, args []string) int{
 	"drain":           func(t *tool, _ []string) int { return t.drain() },
 	"reload":          func(t *tool, _ []string) int { return t.reload() },
 	"flush":           func(t *tool, _ []string) int { return t.exec(t.dirs.command+"/postqueue", "-f") },
-	"check":           func(t *tool, _ []string) int { return t.check() },
+	"check":           func(t *tool, args []string) int { return t.check(args) },
 	"check-fatal":     func(t *tool, _ []string) int { return t.checkFatal() },
 	"check-warn":      func(t *tool, _ []string) int { return t.checkWarn() },
 	"status":          func(t *tool, _ []string) int { return t.status() },
