@@ -15,7 +15,6 @@ import (
 	"posthaste/pkg/sys/cred"
 )
 
-
 // checkFatal makes missing directories and looks for what would keep the mail
 // system from working (spec §4.4).
 func (t *tool) checkFatal() int {

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"os"
+	"slices"
 	"time"
 
 	"posthaste/pkg/conf"
@@ -27,8 +28,9 @@ func (r *reviewer) certificates() {
 		for _, name := range p.names() {
 			for _, prefix := range []string{"smtpd", "smtp", "lmtp", "tlsproxy"} {
 				for _, pair := range keyPairs {
-					if name == prefix+pair[0] || name == prefix+pair[1] {
-						p.keyPair(name, p.value(prefix+pair[0]), p.value(prefix+pair[1]))
+					certificate, key := prefix+pair[0], prefix+pair[1]
+					if name == certificate || name == key && !slices.Contains(p.names(), certificate) {
+						p.keyPair(name, p.value(certificate), p.value(key))
 					}
 				}
 				if name == prefix+"_tls_chain_files" {

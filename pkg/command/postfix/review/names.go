@@ -1,6 +1,7 @@
 package review
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -145,10 +146,7 @@ func knownPrograms() map[string]bool {
 func (r *reviewer) notRead() {
 	known := knownPrograms()
 	for _, s := range r.services {
-		program := s.program
-		if other, ok := aliases[program]; ok {
-			program = other
-		}
+		program := cmp.Or(aliases[s.program], s.program)
 		if !known[program] {
 			continue
 		}

@@ -65,6 +65,43 @@ func Review(c *conf.Config, now time.Time) ([]Finding, error) {
 	return slices.Compact(r.findings), nil
 }
 
+// Unusable returns only the findings that would end a program at its start:
+// values out of type or range of parameters that a program of master.cf reads.
+func Unusable(c *conf.Config) ([]Finding, error) {
+	r := &reviewer{config: c, mainFile: filepath.Join(c.Dir(), "main.cf"), masterFile: filepath.Join(c.Dir(), "master.cf"), lines: map[string]int{}}
+	if err := r.readMain(); err != nil {
+		return nil, err
+	}
+	if err := r.readMaster(); err != nil {
+		return nil, err
+	}
+	for _, p := range r.places() {
+		for _, name := range p.names() {
+			if err := p.config().Valid(name); err != nil && p.isRead(name) {
+				p.add(KindValue, name, "%s", err)
+			}
+		}
+	}
+	return r.findings, nil
+}
+
+// isRead tells whether a program of the place reads a parameter. Those that a
+// service creates count as read.
+func (p place) isRead(name string) bool {
+	b, ok := conf.LookupParameter(name)
+	if !ok {
+		return true
+	}
+	services := p.r.services
+	if p.s != nil {
+		services = []*service{p.s}
+	}
+	return reads("master", b) || slices.ContainsFunc(services, func(s *service) bool {
+		program := cmp.Or(aliases[s.program], s.program)
+		return reads(program, b)
+	})
+}
+
 // reviewer is one review.
 type reviewer struct {
 	config               *conf.Config

@@ -132,12 +132,9 @@ func TestFindings(t *testing.T) {
 		{master: stock + "s2 inet n - y - - smtpd -o smtpd_client_restrictions=check_client_access,hash:DIR/none\n", want: "table DIR/master.cf:7: smtpd_client_restrictions: table hash:DIR/none cannot be read: DIR/none.db: No such file or directory; run postmap hash:DIR/none"},
 		// Certificates.
 		{main: "smtpd_tls_cert_file = DIR/good.pem\nsmtpd_tls_key_file = DIR/good.key"},
-		{main: "smtpd_tls_cert_file = DIR/good.pem\nsmtpd_tls_key_file = DIR/soon.key", want: "certificate " + m + "smtpd_tls_cert_file: certificate DIR/good.pem and key DIR/soon.key do not go together: tls: private key does not match public key\n" +
-			"certificate DIR/main.cf:6: smtpd_tls_key_file: certificate DIR/good.pem and key DIR/soon.key do not go together: tls: private key does not match public key"},
-		{main: "smtp_tls_eccert_file = DIR/soon.pem\nsmtp_tls_eckey_file = DIR/soon.key", want: "certificate " + m + "smtp_tls_eccert_file: certificate DIR/soon.pem expires at 2026-12-02 12:00:00 UTC\n" +
-			"certificate DIR/main.cf:6: smtp_tls_eckey_file: certificate DIR/soon.pem expires at 2026-12-02 12:00:00 UTC"},
-		{main: "smtpd_tls_cert_file = DIR/late.pem\nsmtpd_tls_key_file = DIR/late.key", want: "certificate " + m + "smtpd_tls_cert_file: certificate DIR/late.pem has expired at 2026-11-22 11:00:00 UTC\n" +
-			"certificate DIR/main.cf:6: smtpd_tls_key_file: certificate DIR/late.pem has expired at 2026-11-22 11:00:00 UTC"},
+		{main: "smtpd_tls_cert_file = DIR/good.pem\nsmtpd_tls_key_file = DIR/soon.key", want: "certificate " + m + "smtpd_tls_cert_file: certificate DIR/good.pem and key DIR/soon.key do not go together: tls: private key does not match public key"},
+		{main: "smtp_tls_eccert_file = DIR/soon.pem\nsmtp_tls_eckey_file = DIR/soon.key", want: "certificate " + m + "smtp_tls_eccert_file: certificate DIR/soon.pem expires at 2026-12-02 12:00:00 UTC"},
+		{main: "smtpd_tls_cert_file = DIR/late.pem\nsmtpd_tls_key_file = DIR/late.key", want: "certificate " + m + "smtpd_tls_cert_file: certificate DIR/late.pem has expired at 2026-11-22 11:00:00 UTC"},
 		// Relays.
 		{main: "smtpd_relay_restrictions = permit_mynetworks, permit", want: "open-relay " + m + "service smtp/inet relays mail for strangers: nothing in smtpd_relay_restrictions and smtpd_recipient_restrictions refuses them"},
 		{main: "smtpd_relay_restrictions =\nsmtpd_recipient_restrictions = permit_mynetworks, check_client_access static:OK, reject_unauth_destination", want: "open-relay DIR/main.cf:6: service smtp/inet relays mail for strangers: nothing in smtpd_relay_restrictions and smtpd_recipient_restrictions refuses them"},
@@ -172,5 +169,32 @@ func TestDistance(t *testing.T) {
 		if got := distance(c.a, c.b, 5); got != c.want {
 			t.Errorf("%s, %s: %d, want %d", c.a, c.b, got, c.want)
 		}
+	}
+}
+
+func TestUnusable(t *testing.T) {
+	dir := t.TempDir()
+	main := "smtpd_hard_error_limit = x\nqmqpd_timeout = x\nbiff = x\nmaildrop_time_limit = x\nsmtpd_recipient_limit = 5\n"
+	settings := conf.Settings{"config_directory": dir}
+	write(t, dir+"/main.cf", main)
+	write(t, dir+"/master.cf", stock+"s2 inet n - y - - smtpd -o smtpd_recipient_limit=y -o qmqpd_timeout=y\n")
+	parsed, err := conf.ParseSettings(strings.NewReader(main), "main.cf", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range parsed {
+		settings[name] = value
+	}
+	findings, err := Unusable(conf.FromMap(settings))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, f := range findings {
+		names = append(names, f.Parameter)
+	}
+	// Nothing in this master.cf reads what is set for qmqpd and local.
+	if got := strings.Join(names, " "); got != "smtpd_hard_error_limit maildrop_time_limit smtpd_recipient_limit" {
+		t.Error(got)
 	}
 }
