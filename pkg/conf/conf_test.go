@@ -327,7 +327,7 @@ func TestKnownPorts(t *testing.T) {
 
 func TestParameterTable(t *testing.T) {
 	list := Parameters()
-	if len(list) != 831 {
+	if len(list) != 831+43 {
 		t.Errorf("%d parameters", len(list))
 	}
 	if !slices.IsSortedFunc(list, func(a, b Parameter) int { return strings.Compare(a.Name, b.Name) }) {

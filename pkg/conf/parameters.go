@@ -32,6 +32,7 @@ type Parameter struct {
 	Min     int64  // 0: not checked
 	Max     int64  // 0: not checked
 	ReadBy  string // program names separated by blanks, or "all"
+	Since   string // the release that brought it, "3.8" and later; "" for those of 3.7
 }
 
 // The one table of parameters: name, type, default, min, max, read_by, note;
@@ -41,25 +42,39 @@ type Parameter struct {
 //go:embed parameters.tsv
 var parameterTable string
 
+// The parameters of later releases, with the release in place of the note. The
+// type of smtp_requiretls_policy is raw here: its default calls a function
+// that the macro language of 3.7 does not have.
+//
+//go:embed parameters-new.tsv
+var newParameterTable string
+
 var parseParameters = sync.OnceValue(func() []Parameter {
 	kinds := map[string]Kind{
 		"str": KindString, "raw": KindRaw, "int": KindInt, "nint": KindInt, "long": KindLong,
 		"bool": KindBool, "nbool": KindBool, "time:s": KindTime, "time:h": KindTime, "time:d": KindTime,
 	}
-	_, rows, _ := strings.Cut(parameterTable, "\n")
-	list := make([]Parameter, 0, strings.Count(rows, "\n"))
-	for rows != "" {
-		var row string
-		row, rows, _ = strings.Cut(rows, "\n")
-		var column [7]string
-		for i := range column {
-			column[i], row, _ = strings.Cut(row, "\t")
+	list := make([]Parameter, 0, strings.Count(parameterTable, "\n")+strings.Count(newParameterTable, "\n"))
+	for _, table := range []string{parameterTable, newParameterTable} {
+		_, rows, _ := strings.Cut(table, "\n")
+		for rows != "" {
+			var row string
+			row, rows, _ = strings.Cut(rows, "\n")
+			var column [7]string
+			for i := range column {
+				column[i], row, _ = strings.Cut(row, "\t")
+			}
+			p := Parameter{Name: column[0], Kind: kinds[column[1]], Default: column[2], ReadBy: column[5]}
+			p.Min, _ = strconv.ParseInt(column[3], 10, 64)
+			p.Max, _ = strconv.ParseInt(column[4], 10, 64)
+			if table == newParameterTable {
+				p.Since = column[6]
+			}
+			list = append(list, p)
 		}
-		p := Parameter{Name: column[0], Kind: kinds[column[1]], Default: column[2], ReadBy: column[5]}
-		p.Min, _ = strconv.ParseInt(column[3], 10, 64)
-		p.Max, _ = strconv.ParseInt(column[4], 10, 64)
-		list = append(list, p)
 	}
+	slices.SortStableFunc(list, func(a, b Parameter) int { return strings.Compare(a.Name, b.Name) })
+	list = slices.CompactFunc(list, func(a, b Parameter) bool { return a.Name == b.Name })
 	return list
 })
 

@@ -32,10 +32,16 @@ const maxPasses = 50
 // message. Warnings ("overriding earlier entry", a continuation of nothing)
 // go to warn, which may be nil.
 func ReadSettings(path string, warn func(format string, a ...any)) (Settings, error) {
+	return ReadSettingsOver(nil, path, warn)
+}
+
+// ReadSettingsOver is ReadSettings for a file that overrides the settings of
+// base, which stays as it is.
+func ReadSettingsOver(base Settings, path string, warn func(format string, a ...any)) (Settings, error) {
 	for pass := 1; ; pass++ {
 		var warnings []string
 		start := time.Now()
-		settings, changed, err := readOnce(path, func(format string, a ...any) {
+		settings, changed, err := readOnce(base, path, func(format string, a ...any) {
 			warnings = append(warnings, fmt.Sprintf(format, a...))
 		})
 		hot := changed.After(start.Add(-settle)) && !changed.After(time.Now())
@@ -52,13 +58,17 @@ func ReadSettings(path string, warn func(format string, a ...any)) (Settings, er
 	}
 }
 
-func readOnce(path string, warn func(format string, a ...any)) (s Settings, changed time.Time, err error) {
+func readOnce(base Settings, path string, warn func(format string, a ...any)) (s Settings, changed time.Time, err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, changed, fmt.Errorf("open %s: %s", path, Reason(err))
 	}
 	defer f.Close()
-	if s, err = ParseSettings(f, path, warn); err != nil {
+	s = maps.Clone(base)
+	if s == nil {
+		s = Settings{}
+	}
+	if err = s.parse(f, path, warn); err != nil {
 		return nil, changed, err
 	}
 	if info, err := f.Stat(); err == nil {
@@ -70,28 +80,36 @@ func readOnce(path string, warn func(format string, a ...any)) (s Settings, chan
 // ParseSettings reads "name = value" lines from r; name is the file name in
 // errors and warnings.
 func ParseSettings(r io.Reader, name string, warn func(format string, a ...any)) (Settings, error) {
+	settings := Settings{}
+	if err := settings.parse(r, name, warn); err != nil {
+		return nil, err
+	}
+	return settings, nil
+}
+
+// parse adds what r says to the settings.
+func (s Settings) parse(r io.Reader, name string, warn func(format string, a ...any)) error {
 	if warn == nil {
 		warn = func(string, ...any) {}
 	}
-	settings := Settings{}
 	lines := NewLineReader(r, name, warn)
 	for {
 		line, err := lines.Next()
 		if err == io.EOF {
-			return settings, nil
+			return nil
 		}
 		if err != nil {
-			return nil, fmt.Errorf("read %s: %s", name, Reason(err))
+			return fmt.Errorf("read %s: %s", name, Reason(err))
 		}
 		text, _, _ := strings.Cut(line.Text, "\x00") // a NUL ends the line for 3.7.11, too
 		key, value, err := SplitNameValue(text)
 		if err != nil {
-			return nil, fmt.Errorf("%s, line %d: %w", name, line.First, err)
+			return fmt.Errorf("%s, line %d: %w", name, line.First, err)
 		}
-		if old, ok := settings[key]; ok && old != value {
+		if old, ok := s[key]; ok && old != value {
 			warn("%s, line %d: overriding earlier entry: %s=%s", name, line.First, key, old)
 		}
-		settings[key] = value
+		s[key] = value
 	}
 }
 

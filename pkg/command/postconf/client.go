@@ -33,10 +33,8 @@ var clientNames = map[string][]string{
 // maxNesting bounds lists within lists.
 const maxNesting = 100
 
-// scanClients looks in an expanded value for "TYPE:PREFIX" of database clients
-// and marks their parameters as used.
-func (s scope) scanClients(value string) error { return s.clients(value, 0) }
-
+// clients looks in an expanded value for "TYPE:PREFIX" of database clients and
+// marks their parameters as used.
 func (s scope) clients(value string, depth int) error {
 	if depth > maxNesting || !strings.Contains(value, ":") {
 		return nil

@@ -177,10 +177,8 @@ func (r *masterRequest) checkFieldEdit() error {
 		return nil
 	case strings.ContainsAny(r.value, " \t\r\n"):
 		return errors.New("-Fe does not accept whitespace in non-command field")
-	case r.value == "":
-		return fmt.Errorf(`invalid %s field "" in ""`, field)
 	}
-	return checkField(i, r.value, r.value)
+	return nil
 }
 
 func (r *masterRequest) checkParameterEdit() error {
@@ -217,7 +215,9 @@ func (p *program) change(path string, s edit.Service, list []*masterRequest) (ed
 		}
 		switch {
 		case mode == 'F':
-			e.setField(r.parts[2], r.value, p.warn)
+			if err := e.setField(r.parts[2], r.value, p.warn); err != nil {
+				return edit.Change{}, err
+			}
 		case op == edit.Set:
 			e.setParameter(r.parts[2], r.value)
 		default:
@@ -248,15 +248,19 @@ func changeEntry(s edit.Service, op edit.Operation, list []*masterRequest) edit.
 	return edit.Change{}
 }
 
-func (e *entry) setField(name, value string, warn func(format string, a ...any)) {
+func (e *entry) setField(name, value string, warn func(format string, a ...any)) error {
 	i := slices.Index(fieldNames[:], name)
 	if i != fieldCommand {
+		if value == "" {
+			return fmt.Errorf(`invalid %s field "" in ""`, name)
+		}
 		e.fields[i] = value
-		return
+		return checkField(i, value, value)
 	}
 	words := mastercf.Split(value)
 	e.fields[i] = words[0]
 	e.setArgs(words[1:], warn)
+	return nil
 }
 
 // setParameter changes every -o of the parameter, or adds one after the last

@@ -33,6 +33,7 @@ type entry struct {
 	args       []string
 	options    int               // how many of args are the leading options and -o values
 	parameters map[string]string // what -o sets, the last value of each
+	readOnly   []string          // settings of parameters that cannot be set
 	used       map[string]bool
 }
 
@@ -62,13 +63,18 @@ func (e *entry) setArgs(words []string, warn func(format string, a ...any)) {
 
 // findParameters collects what -o sets.
 func (e *entry) findParameters() {
-	e.parameters = map[string]string{}
+	e.parameters, e.readOnly = map[string]string{}, nil
 	for i := 0; i+1 < e.options; i++ {
 		if e.args[i] != "-o" {
 			continue
 		}
 		i++
-		if name, value, ok := strings.Cut(e.args[i], "="); ok && name != "" {
+		name, value, ok := strings.Cut(e.args[i], "=")
+		switch {
+		case !ok || name == "":
+		case isReadOnly(name):
+			e.readOnly = append(e.readOnly, e.args[i])
+		default:
 			e.parameters[name] = value
 		}
 	}
@@ -201,17 +207,21 @@ func appendArgs(line string, e *entry, folded bool) string {
 		out.WriteString(text)
 		length += len(text)
 	}
-	fresh := false // an option and its value end a line
+	fresh := false  // an option and its value end a line
+	options := true // not yet behind the leading options
 	for i := 0; i < len(e.args); i++ {
-		if folded && e.args[i] == "-o" && i+1 < e.options {
-			put("-o", true)
+		arg := e.args[i]
+		options = options && strings.HasPrefix(arg, "-") && arg != "--"
+		// A lone "-" is no option, but the original lays it out as if it were -o.
+		if folded && options && (arg == "-o" || arg == "-") && i+1 < len(e.args) {
+			put(arg, true)
 			i++
 			put(quoted(e.args[i]), false)
 			fresh = true
 			continue
 		}
 		// The braces do not count when it is decided where a word goes.
-		put(quoted(e.args[i]), folded && (fresh || length+1+len(e.args[i]) >= lineLimit))
+		put(quoted(arg), folded && (fresh || length+1+len(arg) >= lineLimit))
 		fresh = false
 	}
 	return out.String()

@@ -91,8 +91,7 @@ func (g *golden) check(t *testing.T, name string, i int) {
 		{"stdout", out, keepEmpty(c.Out)},
 		{"stderr", messages(stderr, c.Exit), messages(c.Err, c.Exit)},
 		{"main.cf", newline(get(dir, "main.cf")), newline(deref(wantMain))},
-		{"master.cf", services(get(dir, "master.cf")), services(keepEmpty(deref(wantMaster)))},
-		{"comments of master.cf", comments(get(dir, "master.cf")), comments(deref(wantMaster))},
+		{"master.cf", newline(get(dir, "master.cf")), newline(keepEmpty(deref(wantMaster)))},
 	} {
 		if d.got != d.want {
 			t.Errorf("%q: %s:\n%s\nwant:\n%s", c.Args, d.what, d.got, d.want)
@@ -101,22 +100,6 @@ func (g *golden) check(t *testing.T, name string, i int) {
 	if exit != c.Exit {
 		t.Errorf("%q: exit %d, want %d", c.Args, exit, c.Exit)
 	}
-}
-
-// The original moves the comments behind an entry that it changes before it;
-// here they stay where they are. So they are compared apart.
-func services(text string) string { return filter(text, false) }
-func comments(text string) string { return filter(text, true) }
-
-func filter(text string, comment bool) string {
-	var keep []string
-	for line := range strings.Lines(newline(text)) {
-		body := strings.TrimLeft(line, " \t\r\n")
-		if comment == (body == "" || body[0] == '#') {
-			keep = append(keep, line)
-		}
-	}
-	return strings.Join(keep, "")
 }
 
 // newline supplies a missing newline at the end, as this program does.
@@ -178,7 +161,7 @@ func run(t *testing.T, dir string, args ...string) (out, stderr string, exit int
 	t.Helper()
 	var o, e bytes.Buffer
 	env := command.Env{Stdin: strings.NewReader(""), Stdout: &o, Stderr: &e}
-	exit = Run(append([]string{"/usr/sbin/postconf", "-c", dir}, args...), env)
-	mask := strings.NewReplacer(dir, "DIR")
+	exit = Run(append([]string{"postconf", "-c", dir}, args...), env)
+	mask := strings.NewReplacer(dir, "DIR", " [-j (streaming JSON) ]", "") // the usage message of 3.7 does not name -j
 	return mask.Replace(o.String()), mask.Replace(e.String()), exit
 }

@@ -61,21 +61,25 @@ func (p *program) load(named bool) (*model, error) {
 			delete(m.main, name)
 		}
 	}
+	for _, e := range m.services {
+		for _, setting := range e.readOnly {
+			p.warn("%s: read-only parameter assignment: %s", p.path("master.cf"), setting)
+		}
+	}
 	return m, m.scan()
 }
 
 func (m *model) readMain(named bool) error {
 	path := m.p.path("main.cf")
-	settings, err := conf.ReadSettings(path, m.p.warn)
+	base := conf.Settings{}
+	if named {
+		base["config_directory"] = m.p.dir
+	}
+	settings, err := conf.ReadSettingsOver(base, path, m.p.warn)
 	if err != nil {
 		return err
 	}
 	m.main = settings
-	if other, ok := settings["config_directory"]; named && !ok {
-		settings["config_directory"] = m.p.dir
-	} else if named && other != m.p.dir {
-		m.p.warn("%s: overriding earlier entry: config_directory=%s", path, m.p.dir)
-	}
 	for _, arg := range m.p.opt.overrides {
 		name, value, err := conf.SplitNameValue(arg)
 		if err != nil {
@@ -183,7 +187,10 @@ func (m *model) value(name string) (string, error) {
 }
 
 // expand expands text that stands in the scope.
-func (s scope) expand(text string) (string, error) {
+func (s scope) expand(text string) (string, error) { return s.expandAt(text, 0) }
+
+// expandAt expands text that depth references led to.
+func (s scope) expandAt(text string, depth int) (string, error) {
 	var failed error
 	out, err := macro.Expand(text, func(name string) (string, bool) {
 		value, ok, err := s.lookup(name)
@@ -191,7 +198,7 @@ func (s scope) expand(text string) (string, error) {
 			failed = err
 		}
 		return value, ok
-	}, macro.Options{Recurse: true})
+	}, macro.Options{Recurse: true, Depth: depth})
 	if failed != nil {
 		return "", failed
 	}
@@ -241,6 +248,11 @@ func (m *model) names(classes class) []string {
 				set[name] = true
 			}
 		}
+		for _, name := range legacy {
+			if slices.ContainsFunc(m.services, func(e *entry) bool { _, ok := e.parameters[name]; return ok }) {
+				set[name] = true
+			}
+		}
 	}
 	return slices.Sorted(maps.Keys(set))
 }
@@ -257,7 +269,7 @@ func (m *model) warnUnused(main bool) {
 	}
 	for _, e := range m.services {
 		for _, name := range slices.Sorted(maps.Keys(e.parameters)) {
-			if c, ok := m.class(name); ok && c != user || slices.Contains(legacy, name) || e.used[name] {
+			if _, ok := m.class(name); ok || e.used[name] {
 				continue
 			}
 			m.p.warn("%s: unused parameter: %s=%s", m.p.path("master.cf"), name, e.parameters[name])

@@ -8,30 +8,34 @@ import (
 	"posthaste/pkg/command/getopt"
 )
 
-const usage = "usage: postconf [-a (server SASL types)] [-A (client SASL types)] [-b (bounce templates)] [-c config_dir] " +
+const usage = " [-a (server SASL types)] [-A (client SASL types)] [-b (bounce templates)] [-c config_dir] " +
 	"[-c param_class] [-d (parameter defaults)] [-e (edit configuration)] [-f (fold lines)] [-F (master.cf fields)] " +
-	"[-h (no names)] [-H (no values)] [-l (lock types)] [-m (map types)] [-M (master.cf)] [-n (non-default parameters)] " +
+	"[-h (no names)] [-H (no values)] [-j (streaming JSON) ] [-l (lock types)] [-m (map types)] [-M (master.cf)] [-n (non-default parameters)] " +
 	"[-o name=value (override parameter value)] [-p (main.cf, default)] [-P (master.cf parameters)] [-t (bounce templates)] " +
 	"[-T compile-version|run-version|public-key-algorithms] [-v (verbose)] [-x (expand parameter values)] [-X (exclude)] " +
 	"[-# (comment-out)] [name...]"
 
 // letters are the options that take part in conflicts, in the order in which
 // messages name them.
-const letters = "aAbdefFhHlmMnopPtTxX#"
+const letters = "aAbdefFhHjlmMnopPtTxX#"
 
 // companions holds the major modes, which exclude each other, and the options
 // that go with each.
 var companions = map[byte]string{
 	'a': "", 'A': "", 'b': "", 'l': "", 'm': "", 't': "", 'T': "",
-	'p': "eX#fhxdnoH", 'M': "eX#fox", 'F': "efhoxH", 'P': "eXfhoxH",
+	'p': "eX#fhxdnoHj", 'M': "eX#foxj", 'F': "efhoxHj", 'P': "eXfhoxHj",
 }
 
 // exclusive are sets of options of which only one may be given.
 var exclusive = []string{"aAblmtpMFPT", "den#X", "fe#X", "xe#X", "ode#X", "he#XH"}
 
+// notWithJSON are the options that change files or the layout of the output.
+const notWithJSON = "efhHX#"
+
 // options is a parsed command line.
 type options struct {
 	set       map[byte]bool
+	merged    bool     // -PP
 	dir       string   // -c
 	overrides []string // -o
 	classes   string   // -C
@@ -55,7 +59,7 @@ func (o *options) mode() byte {
 // usage message.
 func parseOptions(args []string) (*options, error) {
 	o := &options{set: map[byte]bool{}, classes: "all"}
-	list, rest, err := getopt.Parse(args, "aAbc:C:defFhHlmMno:pPtT:vxX#")
+	list, rest, err := getopt.Parse(args, "aAbc:C:defFhHjlmMno:pPtT:vxX#")
 	for _, opt := range list {
 		switch opt.Letter {
 		case 'c':
@@ -78,6 +82,7 @@ func parseOptions(args []string) (*options, error) {
 				return nil, errors.New("specify one of -b and -t")
 			}
 		}
+		o.merged = o.merged || opt.Letter == 'P' && o.set['P']
 		o.set[opt.Letter] = true
 	}
 	if err != nil {
@@ -98,6 +103,9 @@ func (o *options) conflicts() error {
 		if given := o.given(func(l byte) bool { return strings.IndexByte(set, l) >= 0 }); strings.Contains(given, " ") {
 			return errors.New("specify one of " + given)
 		}
+	}
+	if bad := o.given(func(l byte) bool { return strings.IndexByte(notWithJSON, l) >= 0 }); o.has('j') && bad != "" {
+		return errors.New("with option -j, do not specify " + bad)
 	}
 	mode := o.mode()
 	allowed := companions[mode]

@@ -24,10 +24,12 @@ func Main(args []string) int { return Run(args, command.OS()) }
 // Run runs the program and returns its exit status; args[0] is its name.
 func Run(args []string, env command.Env) int {
 	out := bufio.NewWriter(env.Stdout)
-	p := &program{env: env, name: filepath.Base(args[0]), out: out}
+	p := &program{env: env, called: args[0], name: filepath.Base(args[0]), out: out}
 	err := p.run(args[1:])
-	if flushErr := out.Flush(); err == nil && flushErr != nil {
-		err = fmt.Errorf("write output: %s", conf.Reason(flushErr))
+	if err == nil { // what is still in the buffer when a program fails is lost, as it is in the original
+		if flushErr := out.Flush(); flushErr != nil {
+			err = fmt.Errorf("write output: %s", conf.Reason(flushErr))
+		}
 	}
 	switch {
 	case err == nil:
@@ -40,7 +42,7 @@ func Run(args []string, env command.Env) int {
 	switch {
 	case errors.As(err, &bad):
 		p.print("", bad.Text)
-		p.print("fatal: ", usage)
+		p.print("fatal: ", "usage: "+p.called+usage)
 	case errors.As(err, &failed) && !failed.Fatal:
 		p.warn("%s", failed.Text)
 		p.print("fatal: ", "macro processing error")
@@ -54,11 +56,12 @@ func Run(args []string, env command.Env) int {
 var errReported = errors.New("already reported")
 
 type program struct {
-	env  command.Env
-	name string
-	out  *bufio.Writer
-	opt  *options
-	dir  string
+	env    command.Env
+	called string // by what name, as messages show it
+	name   string // without directory
+	out    *bufio.Writer
+	opt    *options
+	dir    string
 }
 
 // print writes a message to standard error, bytes that are not printable as
@@ -70,12 +73,12 @@ func (p *program) print(severity, text string) {
 			b[i] = '?'
 		}
 	}
-	fmt.Fprintf(p.env.Stderr, "%s: %s%s\n", p.name, severity, b)
+	fmt.Fprintf(p.env.Stderr, "%s: %s%s\n", p.called, severity, b)
 }
 
 func (p *program) warn(format string, a ...any) { p.print("warning: ", fmt.Sprintf(format, a...)) }
 
-func (p *program) path(name string) string { return filepath.Join(p.dir, name) }
+func (p *program) path(name string) string { return p.dir + "/" + name }
 
 func (p *program) run(args []string) (err error) {
 	if p.opt, err = parseOptions(args); err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -35,6 +36,14 @@ func TestDefaults(t *testing.T) {
 		t.Fatalf("exit %d: %s", exit, stderr)
 	}
 	got, lines := strings.Split(out, "\n"), strings.Split(string(want), "\n")
+	all := len(got)
+	got = slices.DeleteFunc(got, func(line string) bool {
+		name, _, _ := strings.Cut(line, " ")
+		return isNew(name)
+	})
+	if n := all - len(got); n != 43 {
+		t.Errorf("%d parameters of later releases, want 43", n)
+	}
 	if len(got) != len(lines) {
 		t.Fatalf("%d lines, want %d", len(got), len(lines))
 	}
@@ -80,7 +89,7 @@ func TestDeliberate(t *testing.T) {
 			newMaster: "a unix - - - - - b\n#end\nb          unix  -       -       -       -       -       c\n"},
 		{args: []string{"b=1", "a=2"}, main: "x = 1", newMain: "x = 1\na = 2\nb = 1\n"},
 		{args: []string{"-Pe", "a/unix/x=1"}, main: base, newMain: base, master: "#1\na unix - - - - - b\n#2\n  -v\n#3\nb unix - - - - - b\n",
-			newMaster: "#1\n#2\na          unix  -       -       -       -       -       b -v\n    -o x=1\n#3\nb unix - - - - - b\n"},
+			newMaster: "#1\n#2\n#3\na          unix  -       -       -       -       -       b -v\n    -o x=1\nb unix - - - - - b\n"},
 	} {
 		dir := t.TempDir()
 		put(t, dir, "main.cf", &c.main)

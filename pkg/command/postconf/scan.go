@@ -11,19 +11,37 @@ import (
 // scan finds the user-defined names and database client names that are used,
 // and warns about names that are referred to but set nowhere (spec config.md
 // 2.3).
+//
+// The names in all values are looked at before any value is expanded: a bad
+// value is complained about twice, as the original does it.
 func (m *model) scan() error {
+	main := scope{m, nil}
+	names := m.mainNames()
+	if err := m.scanNames(main, names); err != nil {
+		return err
+	}
 	for _, e := range m.services {
-		s := scope{m, e}
 		for _, name := range slices.Sorted(maps.Keys(e.parameters)) {
-			if err := s.scanValue(name, e.parameters[name]); err != nil {
+			if err := (scope{m, e}).scanClients(name, e.parameters[name]); err != nil {
 				return err
 			}
 		}
-		if err := s.restrictionClasses(e.parameters); err != nil {
+	}
+	for _, name := range names {
+		text, err := m.value(name)
+		if err == nil {
+			err = main.scanClients(name, text)
+		}
+		if err != nil {
 			return err
 		}
 	}
-	main := scope{m, nil}
+	return nil
+}
+
+// mainNames returns all names that main.cf, the built-in table and master.cf
+// give a value to, sorted.
+func (m *model) mainNames() []string {
 	names := map[string]bool{}
 	for name := range m.main {
 		names[name] = true
@@ -34,36 +52,56 @@ func (m *model) scan() error {
 	for name := range m.created {
 		names[name] = true
 	}
-	for _, name := range slices.Sorted(maps.Keys(names)) {
-		text, err := m.value(name)
-		if err == nil {
-			err = main.scanValue(name, text)
+	return slices.Sorted(maps.Keys(names))
+}
+
+// scanNames looks for the names in the values of all services and of main.
+func (m *model) scanNames(main scope, names []string) error {
+	for _, e := range m.services {
+		s := scope{m, e}
+		for _, name := range slices.Sorted(maps.Keys(e.parameters)) {
+			s.scanValue(name, e.parameters[name])
 		}
+		if err := s.restrictionClasses(e.parameters); err != nil {
+			return err
+		}
+	}
+	for _, name := range names {
+		text, err := m.value(name)
 		if err != nil {
 			return err
 		}
+		main.scanValue(name, text)
 	}
 	return main.restrictionClasses(m.main)
 }
 
-// scanValue looks for names in a value, and for database clients in what it
-// expands to. Raw values are not looked at.
-func (s scope) scanValue(name, text string) error {
-	b, isBuiltin := conf.LookupParameter(name)
-	if isBuiltin && b.Kind == conf.KindRaw {
-		return nil
+func isRaw(name string) bool {
+	b, ok := conf.LookupParameter(name)
+	return ok && b.Kind == conf.KindRaw
+}
+
+// scanValue looks for names in a value. Raw values are not looked at.
+func (s scope) scanValue(name, text string) {
+	if isRaw(name) {
+		return
 	}
 	if err := macro.Names(text, s.refer); err != nil {
 		s.m.p.warn("%s", err)
 	}
-	if c, known := s.m.class(name); !known || c == user {
+}
+
+// scanClients looks for database clients in what the value of a known
+// parameter expands to.
+func (s scope) scanClients(name, text string) error {
+	if c, known := s.m.class(name); !known || c == user || isRaw(name) {
 		return nil
 	}
 	value, err := s.expand(text)
 	if err != nil {
 		return err
 	}
-	return s.scanClients(value)
+	return s.clients(value, 0)
 }
 
 // refer notes that the scope refers to name.

@@ -125,6 +125,10 @@ func (m *model) expanded(e *entry) (*entry, error) {
 
 func (p *program) showEntry(_ *model, e *entry, r *request) error {
 	r.matched = true
+	if p.opt.has('j') {
+		p.printJSON(e.fields[fieldName]+"/"+e.fields[fieldType], e.text(false))
+		return nil
+	}
 	p.out.WriteString(e.text(p.opt.has('f')) + "\n")
 	return nil
 }
@@ -141,24 +145,50 @@ func (p *program) showFields(_ *model, e *entry, r *request) error {
 		case p.opt.has('H'):
 			p.out.WriteString(label + "\n")
 			continue
-		case !p.opt.has('h'):
+		case !p.opt.has('h') && !p.opt.has('j'):
 			line = label + " = " + line
 		}
 		if i == fieldCommand {
 			line = appendArgs(line, e, p.opt.has('f'))
+		}
+		if p.opt.has('j') {
+			p.printJSON(label, line)
+			continue
 		}
 		p.out.WriteString(line + "\n")
 	}
 	return nil
 }
 
-func (p *program) showSettings(_ *model, e *entry, r *request) error {
-	for _, name := range slices.Sorted(maps.Keys(e.parameters)) {
+func (p *program) showSettings(m *model, e *entry, r *request) error {
+	names := slices.Collect(maps.Keys(e.parameters))
+	if p.opt.merged {
+		names = append(names, m.names(builtin|service|user)...)
+	}
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
 		if r.parts[2] != "*" && r.parts[2] != name {
 			continue
 		}
 		r.matched = true
-		p.printLine(e.fields[fieldName]+"/"+e.fields[fieldType]+"/"+name, e.parameters[name])
+		value, err := p.serviceValue(m, e, name)
+		if err != nil {
+			return err
+		}
+		p.printLine(e.fields[fieldName]+"/"+e.fields[fieldType]+"/"+name, value)
 	}
 	return nil
+}
+
+// serviceValue returns a parameter's value as the service sees it. What -o
+// sets has been expanded already where that is wanted.
+func (p *program) serviceValue(m *model, e *entry, name string) (string, error) {
+	if value, ok := e.parameters[name]; ok {
+		return value, nil
+	}
+	value, err := m.value(name)
+	if err == nil && p.opt.has('x') && !isRaw(name) {
+		value, err = scope{m, e}.expandAt(value, 1)
+	}
+	return value, err
 }

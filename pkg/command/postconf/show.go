@@ -1,9 +1,9 @@
 package postconf
 
 import (
+	"bytes"
+	"encoding/json"
 	"strings"
-
-	"posthaste/pkg/conf"
 )
 
 // Widths of the output.
@@ -57,8 +57,8 @@ func (p *program) showParameter(m *model, name string) error {
 	if err != nil {
 		return err
 	}
-	if b, ok := conf.LookupParameter(name); p.opt.has('x') && !(ok && b.Kind == conf.KindRaw) {
-		if value, err = (scope{m, nil}).expand(value); err != nil {
+	if p.opt.has('x') && !isRaw(name) {
+		if value, err = (scope{m, nil}).expandAt(value, 1); err != nil {
 			return err
 		}
 	}
@@ -70,12 +70,31 @@ func (p *program) showParameter(m *model, name string) error {
 func (p *program) printLine(name, value string) {
 	words := strings.FieldsFunc(value, func(r rune) bool { return r == ' ' || r == '\t' || r == '\r' || r == '\n' })
 	switch {
+	case p.opt.has('j'):
+		p.printJSON(name, strings.Join(words, " "))
+		return
 	case p.opt.has('H'):
 		words = []string{name}
 	case !p.opt.has('h'):
 		words = append([]string{name, "="}, words...)
 	}
 	p.out.WriteString(p.fold(words) + "\n")
+}
+
+// printJSON prints an object with one member, on a line of its own (-j).
+func (p *program) printJSON(name, value string) {
+	p.out.WriteString("{" + quoteJSON(name) + ": " + quoteJSON(value) + "}\n")
+}
+
+// quoteJSON returns a JSON string; bytes that are not UTF-8 become U+FFFD.
+func quoteJSON(s string) string {
+	var out bytes.Buffer
+	e := json.NewEncoder(&out)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(s); err != nil { // a string can always be encoded
+		return `""`
+	}
+	return strings.TrimSuffix(out.String(), "\n")
 }
 
 // fold joins words by blanks, with -f by a new line where a line would get too

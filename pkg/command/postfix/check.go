@@ -15,14 +15,6 @@ import (
 	"posthaste/pkg/sys/cred"
 )
 
-// check is the command of that name.
-func (t *tool) check() int {
-	if code := t.checkFatal(); code != 0 {
-		return code
-	}
-	return t.checkWarn()
-}
-
 // checkFatal makes missing directories and looks for what would keep the mail
 // system from working (spec §4.4).
 func (t *tool) checkFatal() int {

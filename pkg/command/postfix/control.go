@@ -142,6 +142,9 @@ func (t *tool) drain() int {
 // reload makes master and all daemons read their configuration anew.
 func (t *tool) reload() int {
 	t.mustRun()
+	if reasons := t.unusable(); len(reasons) > 0 {
+		t.refuse(t.script, reasons)
+	}
 	t.script.Info("refreshing the Postfix mail system")
 	postsuper := t.dirs.command + "/postsuper"
 	if t.exec(postsuper, "active") != 0 {

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -71,7 +72,7 @@ func run(args []string, env command.Env) int {
 		t.log.Fatal("the postfix command must not run as a set-uid process")
 	}
 	words := t.options(args)
-	t.configure(logs)
+	t.configure(logs, words)
 	t.compatibility()
 	t.environment()
 	for _, dir := range []string{t.dirs.command, t.dirs.daemon, t.dirs.queue} {
@@ -134,12 +135,15 @@ func (t *tool) notRoot(ok bool) {
 	}
 }
 
-// configure reads main.cf and opens both logs.
-func (t *tool) configure(logs maillog.Config) {
+// configure reads main.cf and opens both logs; words is the command.
+func (t *tool) configure(logs maillog.Config, words []string) {
 	dir, _ := t.env.Lookup("MAIL_CONFIG")
 	c, err := conf.Load(conf.Options{Dir: dir, ProcessName: "postfix", Fatal: t.log.Fatal, Warn: t.log.Warn, Error: t.log.Error})
 	if err != nil {
 		t.notRoot(os.Geteuid() == 0 || cred.Owns(filepath.Join(conf.Directory(dir), "main.cf")))
+		if slices.Equal(words, []string{"reload"}) {
+			t.refuse(t.log, []string{err.Error()})
+		}
 		t.log.Fatal("%v", err)
 	}
 	t.config = c
@@ -267,7 +271,7 @@ var commands = map[string]func(t *tool, args []string) int{
 	"drain":           func(t *tool, _ []string) int { return t.drain() },
 	"reload":          func(t *tool, _ []string) int { return t.reload() },
 	"flush":           func(t *tool, _ []string) int { return t.exec(t.dirs.command+"/postqueue", "-f") },
-	"check":           func(t *tool, _ []string) int { return t.check() },
+	"check":           func(t *tool, args []string) int { return t.check(args) },
 	"check-fatal":     func(t *tool, _ []string) int { return t.checkFatal() },
 	"check-warn":      func(t *tool, _ []string) int { return t.checkWarn() },
 	"status":          func(t *tool, _ []string) int { return t.status() },

@@ -1,13 +1,16 @@
 package postfix
 
 import (
-	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"posthaste/pkg/conf/edit"
 )
 
 // entry is a service that master.cf of an older release does not have.
@@ -21,7 +24,7 @@ type entry struct {
 // comment sign are alternatives and are looked for as they are.
 var entries = []entry{
 	{"relay", "unix", "relay service", "relay\t  unix\t-\t-\tn\t-\t-\tsmtp"},
-	{"flush", "unix", "flush service", "flush\t  unix\tn\t-\tn\t1000?\t0\tflush"},
+	{"flush", "unix", "flush service", "flush     unix  -       -       n       1000?   0       flush"},
 	{"trace", "unix", "trace service", "trace\t  unix\t-\t-\tn\t-\t0\tbounce"},
 	{"verify", "unix", "verify service", "verify\t  unix\t-\t-\tn\t-\t1\tverify"},
 	{"proxymap", "unix", "proxymap service", "proxymap  unix\t-\t-\tn\t-\t-\tproxymap"},
@@ -29,8 +32,8 @@ var entries = []entry{
 	{"scache", "unix", "scache service", "scache\t  unix\t-\t-\tn\t-\t1\tscache"},
 	{"discard", "unix", "discard service", "discard\t  unix\t-\t-\tn\t-\t-\tdiscard"},
 	{"tlsmgr", "unix", "tlsmgr service", "tlsmgr    unix  -       -       n       1000?   1       tlsmgr"},
-	{"retry", "unix", "retry service", "retry\t  unix\t-\t-\tn\t-\t-\terror"},
-	{"proxywrite", "unix", "proxywrite service", "proxywrite unix\t-\t-\tn\t-\t1\tproxymap"},
+	{"retry", "unix", "retry service", "retry     unix  -       -       n       -       -       error"},
+	{"proxywrite", "unix", "proxywrite service", "proxywrite unix -       -       n       -       1       proxymap"},
 	{"#smtp", "inet", "postscreen TCP service", "#smtp      inet  n       -       n       -       1       postscreen"},
 	{"#smtpd", "pass", "smtpd unix-domain service", "#smtpd     pass  -       -       n       -       -       smtpd"},
 	{"#dnsblog", "unix", "dnsblog unix-domain service", "#dnsblog   unix  -       -       n       -       0       dnsblog"},
@@ -38,48 +41,89 @@ var entries = []entry{
 	{"postlog", "unix-dgram", "postlog unix-domain datagram service", "postlog   unix-dgram n  -       n       -       1       postlogd"},
 }
 
-// upgradeConfiguration appends the services that master.cf lacks. Changes of
-// existing lines, which releases before 2.10 needed, are not made.
+// steps are what upgrade-configuration does, in its order: "+" adds an entry
+// of that name if it is missing, "~" mends one.
+var steps = strings.Fields(`+relay +flush +trace +verify ~verify ~pickup ~cleanup ~flush hash +proxymap +anvil +scache +discard +tlsmgr ~tlsmgr
+	+retry +proxywrite ~proxywrite +#smtp +#smtpd +#dnsblog +#tlsproxy obsolete protocols +postlog`)
+
+// upgradeConfiguration brings master.cf and main.cf of an older release up to
+// date.
 func (t *tool) upgradeConfiguration() int {
+	fail := func(err error) int {
+		fmt.Fprintf(t.env.Stderr, "post-install: Error: %v\n", err)
+		return 1
+	}
 	path := filepath.Join(t.dirs.config, "master.cf")
 	text, err := os.ReadFile(path)
 	if err != nil {
-		fmt.Fprintf(t.env.Stderr, "post-install: Error: %v\n", err)
-		return 1
+		return fail(err)
 	}
-	have := map[string]bool{}
-	for _, line := range bytes.Split(text, []byte("\n")) {
-		words := bytes.Fields(line)
-		if len(words) >= 8 {
-			have[string(words[0])+" "+string(words[1])+" "+string(words[7])] = true
-			have[strings.TrimPrefix(string(words[0]), "#")+" "+string(words[1])] = have[strings.TrimPrefix(string(words[0]), "#")+" "+string(words[1])] || !bytes.HasPrefix(words[0], []byte("#"))
+	lines := slices.Collect(strings.Lines(string(text)))
+	var settings []edit.Setting
+	for _, step := range steps {
+		switch {
+		case step[0] == '+':
+			lines = t.add(step[1:], path, lines)
+		case step[0] == '~':
+			t.mend(step[1:], path, lines)
+		case step == "hash":
+			settings = append(settings, t.hashed()...)
+		case step == "protocols":
+			settings = append(settings, t.protocols()...)
+		default:
+			if err := t.obsolete(); err != nil {
+				return fail(err)
+			}
 		}
 	}
-	added := text
-	for _, e := range entries {
-		name, optional := strings.CutPrefix(e.name, "#")
-		program := strings.Fields(e.line)[7]
-		present := have[name+" "+e.kind]
-		if optional {
-			present = have[e.name+" "+e.kind+" "+program] || have[name+" "+e.kind+" "+program]
+	if changed := strings.Join(lines, ""); changed != string(text) {
+		if err := replaceFile(path, []byte(changed)); err != nil {
+			return fail(err)
 		}
-		if present {
-			continue
-		}
-		fmt.Fprintf(t.env.Stdout, "Editing %s, adding missing entry for %s\n", path, e.what)
-		if len(added) > 0 && added[len(added)-1] != '\n' {
-			added = append(added, '\n')
-		}
-		added = append(added, e.line+"\n"...)
 	}
-	if len(added) == len(text) {
-		return 0
-	}
-	if err := replaceFile(path, added); err != nil {
-		fmt.Fprintf(t.env.Stderr, "post-install: Error: %v\n", err)
-		return 1
+	if len(settings) > 0 {
+		err := edit.Replace(filepath.Join(t.dirs.config, "main.cf"), func(r io.Reader, w io.Writer) error {
+			return edit.MainCF(r, w, edit.Set, settings, func(string) {})
+		})
+		if err != nil {
+			return fail(err)
+		}
 	}
 	return 0
+}
+
+// add appends an entry that is missing.
+func (t *tool) add(name, path string, lines []string) []string {
+	e := entries[slices.IndexFunc(entries, func(e entry) bool { return e.name == name })]
+	if e.in(lines) {
+		return lines
+	}
+	t.say("Editing " + path + ", adding missing entry for " + e.what)
+	if n := len(lines); n > 0 && !strings.HasSuffix(lines[n-1], "\n") {
+		lines[n-1] += "\n"
+	}
+	return append(lines, e.line+"\n")
+}
+
+// in tells whether master.cf has the entry. Of an alternative, which is
+// installed behind a comment sign, either form will do.
+func (e entry) in(lines []string) bool {
+	name, optional := strings.CutPrefix(e.name, "#")
+	program := strings.Fields(e.line)[7]
+	for _, line := range lines {
+		words := strings.Fields(line)
+		if len(words) < 8 {
+			continue
+		}
+		typ := words[1] == e.kind || e.name == "tlsmgr" && words[1] == "fifo"
+		switch {
+		case !typ:
+		case optional && words[7] == program && strings.TrimPrefix(words[0], "#") == name, !optional && words[0] == name,
+			e.name == "tlsmgr" && words[0] == "#tlsmgr": // the administrator does not want it
+			return true
+		}
+	}
+	return false
 }
 
 // replaceFile writes a file anew beside the old one, with its owner and mode,

@@ -25,8 +25,8 @@ const (
 	Keep      Action = iota // leave every byte
 	Drop                    // drop its lines, keep the comments between them
 	CommentUp               // put "#" in front of its lines
-	Rewrite                 // write Change.Text, after the comments between its lines
-	Replaced                // as Rewrite, but before the comments
+	Rewrite                 // write Change.Text, after the comments between and behind its lines
+	Replaced                // write Change.Text, before the comments
 )
 
 // Change is what MasterCF does with an entry.
@@ -118,15 +118,22 @@ func (e *masterEditor) finish() error {
 				e.out.WriteString("#" + line)
 			}
 		}
+		// The original takes the comments behind an entry for a part of it.
 		if change.Action == Rewrite {
+			e.writeAfter()
 			e.out.WriteString(change.Text)
 		}
 	}
+	e.writeAfter()
+	e.lines, e.comment = nil, nil
+	return nil
+}
+
+func (e *masterEditor) writeAfter() {
 	for _, line := range e.after {
 		e.out.WriteString(line)
 	}
-	e.lines, e.comment, e.after = nil, nil, nil
-	return nil
+	e.after = nil
 }
 
 func (e *masterEditor) ask() (Change, error) {

@@ -39,6 +39,9 @@ type Options struct {
 	Filter string
 	// Recurse expands the values of names too.
 	Recurse bool
+	// Depth is how many references led to the text; they count for the
+	// limit of nesting.
+	Depth int
 }
 
 // Expand returns text with its references replaced. A name for which lookup
@@ -48,7 +51,7 @@ func Expand(text string, lookup func(name string) (value string, ok bool), o Opt
 		return text, nil
 	}
 	w := walker{lookup: lookup, opt: o}
-	return w.text(text, 0)
+	return w.text(text, o.Depth)
 }
 
 // Names calls visit for every name that text refers to, in both branches of

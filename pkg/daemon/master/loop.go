@@ -164,8 +164,12 @@ func (m *master) die(sig syscall.Signal) {
 	os.Exit(1)
 }
 
-// reload reads main.cf and master.cf anew (spec §3.5).
+// reload reads main.cf and master.cf anew (spec §3.5), if they are usable.
 func (m *master) reload() {
+	if err := m.usable(); err != nil {
+		m.log.Error("not reloaded, the old configuration stays in force: %v", err)
+		return
+	}
 	m.log.Info("reload -- version %s, configuration %s", m.config.MailVersion(), m.config.Dir())
 	m.load()
 	m.params.ipv4, m.params.ipv6 = m.first.ipv4, m.first.ipv6
