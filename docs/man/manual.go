@@ -78,11 +78,12 @@ func (m *manual) render(p *page) (string, error) {
 // parametersOf lists the parameters that a program's page describes: those it
 // reads and not every other program reads, too.
 func (m *manual) parametersOf(p *page) (list []string) {
-	if !p.program() || p.name == "posthaste" {
+	if !p.program() || p.name == "posthaste" || p.find("PARAMETERS") != nil {
 		return nil
 	}
 	for _, name := range m.params.names() {
-		if users := m.tree.readers[name]; slices.Contains(users, p.name) && !m.tree.common(name) {
+		own := slices.Contains(m.params.rows[name].programs, p.name)
+		if slices.Contains(m.tree.readers[name], p.name) && (own || !m.tree.common(name)) {
 			list = append(list, name)
 		}
 	}
@@ -124,6 +125,9 @@ func (m *manual) usedBy(name string) string {
 		}
 	}
 	if len(refs) == 0 {
+		if users := m.params.referrers(name); users != "" {
+			return "Read as part of the value of " + users + "."
+		}
 		return "Known, so that an existing main.cf is accepted; no program here reads it."
 	}
 	return "Read by " + strings.Join(refs, ", ") + "."
@@ -132,7 +136,7 @@ func (m *manual) usedBy(name string) string {
 // sectionOf is the section of a program's page.
 func (m *manual) sectionOf(program string) string {
 	for _, p := range m.pages {
-		if p.name == program && p.program() {
+		if p.name == program && p.program() && p.same == "" {
 			return p.section
 		}
 	}

@@ -119,7 +119,7 @@ func readPage(file string) (*page, error) {
 			}
 			i--
 		default:
-			for ; i < len(lines) && lines[i] != "" && !next(lines, i, "\t"); i++ {
+			for ; i < len(lines) && running(lines, i); i++ {
 				one.text = append(one.text, lines[i])
 			}
 			i--
@@ -127,6 +127,12 @@ func readPage(file string) (*page, error) {
 		s.parts = append(s.parts, one)
 	}
 	return p, nil
+}
+
+// running tells whether line i is one of a paragraph.
+func running(lines []string, i int) bool {
+	line := lines[i]
+	return line != "" && !strings.HasPrefix(line, "    ") && !next(lines, i, "\t") && !heading.MatchString(line)
 }
 
 // next tells whether the line after i begins with prefix.

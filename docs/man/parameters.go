@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -40,6 +41,18 @@ func (ps *parameters) names() []string {
 	return list
 }
 
+// referrers names the parameters whose defaults refer to this one.
+func (ps *parameters) referrers(name string) string {
+	uses := regexp.MustCompile(`\$[{(]?[{]?` + regexp.QuoteMeta(name) + `\b`)
+	var list []string
+	for _, other := range ps.names() {
+		if uses.MatchString(ps.rows[other].deflt) {
+			list = append(list, other)
+		}
+	}
+	return strings.Join(list, ", ")
+}
+
 // tag is the name and the default as a tag in roff.
 func (ps *parameters) tag(name string) string {
 	value := ps.rows[name].deflt
@@ -49,9 +62,27 @@ func (ps *parameters) tag(name string) string {
 	case conf.Computed, "(pid)":
 		value = "computed"
 	default:
-		value = `\fB` + literal(value) + `\fP`
+		value = `\fB` + breakable(value) + `\fP`
 	}
 	return `\fB` + literal(name) + `\fP (default: ` + value + `)`
+}
+
+// breakable is literal with places where a very long word may be broken.
+func breakable(value string) string {
+	const piece = 20
+	words := strings.Split(value, " ")
+	for i, w := range words {
+		if len(w) < 2*piece {
+			words[i] = escaper.Replace(w)
+			continue
+		}
+		var parts []string
+		for ; len(w) > piece; w = w[piece:] {
+			parts = append(parts, escaper.Replace(w[:piece]))
+		}
+		words[i] = strings.Join(append(parts, escaper.Replace(w)), `\:`)
+	}
+	return strings.Join(words, " ")
 }
 
 // readParameters reads the table and the sentences, and says what one has and

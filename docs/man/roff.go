@@ -95,7 +95,12 @@ func (r *roff) body(s *section) {
 		case paragraph:
 			r.line(".PP")
 			if s.title == "SYNOPSIS" {
-				r.line(`\fB%s\fP`, literal(strings.Join(part.text, " ")))
+				for i, l := range part.text {
+					if i > 0 {
+						r.line(".br")
+					}
+					r.line(`\fB%s\fP`, literal(l))
+				}
 				continue
 			}
 			r.text(part.text)

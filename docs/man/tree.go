@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"posthaste/pkg/conf"
 )
 
 const module = "posthaste/"
@@ -26,8 +28,8 @@ type tree struct {
 // source is one package without its tests.
 type source struct {
 	files    []*ast.File
-	imports  []string // ours, without the module's name
-	literals []string // string literals that look like (part of) a name
+	imports  []string        // ours, without the module's name
+	literals map[string]bool // short string literals; true: the one argument of a getter
 }
 
 func (t *tree) has(program string) bool { return slices.Contains(t.programs, program) }
@@ -86,14 +88,14 @@ func (t *tree) source(dir string) (*source, error) {
 	if s, ok := t.packages[dir]; ok {
 		return s, nil
 	}
-	s := &source{}
+	s := &source{literals: map[string]bool{}}
 	files, err := filepath.Glob(filepath.Join(t.root, dir, "*.go"))
 	if err != nil {
 		return nil, err
 	}
 	for _, file := range files {
-		if strings.HasSuffix(file, "_test.go") {
-			continue
+		if strings.HasSuffix(file, "_test.go") || strings.HasSuffix(file, "pkg/conf/parameters.go") {
+			continue // the latter has names of parameters, and reads none
 		}
 		f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
 		if err != nil {
@@ -115,55 +117,96 @@ func (s *source) add(f *ast.File) {
 		}
 	}
 	ast.Inspect(f, func(n ast.Node) bool {
-		if _, ok := n.(*ast.ImportSpec); ok {
+		switch n := n.(type) {
+		case *ast.ImportSpec:
 			return false
-		}
-		if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING {
-			if text, err := strconv.Unquote(lit.Value); err == nil && len(text) < 60 {
-				s.literals = append(s.literals, text)
+		case *ast.BasicLit:
+			if text, ok := short(n); ok {
+				s.literals[text] = s.literals[text]
+			}
+		case *ast.CallExpr:
+			fun, ok := n.Fun.(*ast.SelectorExpr)
+			if !ok || len(n.Args) != 1 || !slices.Contains(getters, fun.Sel.Name) {
+				break
+			}
+			if lit, ok := n.Args[0].(*ast.BasicLit); ok {
+				if text, ok := short(lit); ok {
+					s.literals[text] = true
+				}
 			}
 		}
 		return true
 	})
 }
 
-// siblings are programs made of one package that names its parameters without
-// the prefix, which is the program's name.
-var siblings = map[string]string{"smtp": "lmtp_", "lmtp": "smtp_"}
+// getters are the methods of conf.Config that read a parameter.
+var getters = []string{"String", "Raw", "Int", "Int64", "Bool", "Duration", "List", "Explicit"}
 
-// named lists the parameters whose names stand in the packages, sorted: whole,
-// or without the prefix that says whose it is, where the table agrees that the
-// program reads it.
+// short is the value of a string literal that is not too long for a name.
+func short(lit *ast.BasicLit) (string, bool) {
+	if lit.Kind != token.STRING {
+		return "", false
+	}
+	text, err := strconv.Unquote(lit.Value)
+	return text, err == nil && text != "" && len(text) < 70
+}
+
+// other are programs that the table of parameters has under another name.
+var other = map[string]string{"nqmgr": "qmgr", "mailq": "sendmail", "newaliases": "sendmail"}
+
+// reads tells whether Postfix's program of that name reads a parameter.
+func (r row) reads(program string) bool {
+	if o, ok := other[program]; ok {
+		program = o
+	}
+	return slices.ContainsFunc(r.programs, func(p string) bool {
+		return p == program || p == "all" || p == "daemons" || p == "tls-library"
+	})
+}
+
+// named lists the parameters that a program reads, sorted. Their names stand
+// in one of its packages: as the argument of a getter; or in any way, whole or
+// in pieces to be put together, if Postfix's program reads that parameter, too.
 func (t *tree) named(program string, packages []string, ps *parameters) (list []string) {
-	seen := map[string]bool{}
-	note := func(name string, whole bool) {
-		r, known := ps.rows[name]
-		if !known || !whole && !slices.Contains(r.programs, program) {
-			return
-		}
-		if other, ok := siblings[program]; ok && strings.HasPrefix(name, other) && !slices.Contains(r.programs, program) {
-			return
-		}
-		seen[name] = true
-	}
-	for _, dir := range packages {
-		for _, text := range t.packages[dir].literals {
-			note(text, true)
-			for _, prefix := range prefixes(program) {
-				note(prefix+strings.TrimPrefix(text, "_"), false)
+	for name, r := range ps.rows {
+		if slices.ContainsFunc(packages, func(dir string) bool {
+			literals := t.packages[dir].literals
+			if literals[name] {
+				return true
 			}
-			// milter_PLACE_macros
-			note("milter_"+text+"_macros", false)
+			return r.reads(program) && (made(name, program+"_", literals) || made(name, "default_", literals))
+		}) {
+			list = append(list, name)
 		}
 	}
-	for name := range seen {
-		list = append(list, name)
+	for _, s := range conf.ServiceParameters("pipe") {
+		for name, r := range ps.rows {
+			// local_destination_... and the like are read by their suffix.
+			if slices.Contains(list, s.Default) && name != s.Default && strings.HasSuffix(name, s.Suffix) && r.reads(program) && !slices.Contains(list, name) {
+				list = append(list, name)
+			}
+		}
 	}
 	slices.Sort(list)
 	return list
 }
 
-// prefixes are what the names of a program's own parameters begin with.
-func prefixes(program string) []string {
-	return []string{program + "_", program + "_tls_", program + "_sasl_", "default_", "unverified_sender_", "unverified_recipient_"}
+// made tells whether name is one of the literals, or several of them, the
+// first of which may be prefix, joined where underscores are.
+func made(name, prefix string, literals map[string]bool) bool {
+	if _, ok := literals[name]; ok {
+		return true
+	}
+	if rest, ok := strings.CutPrefix(name, prefix); ok && prefix != "" && made(rest, "", literals) {
+		return true
+	}
+	for at := 1; at < len(name); at++ {
+		if name[at-1] != '_' && name[at] != '_' {
+			continue
+		}
+		if _, ok := literals[name[:at]]; ok && made(name[at:], "", literals) {
+			return true
+		}
+	}
+	return false
 }
