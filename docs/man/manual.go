@@ -35,12 +35,12 @@ func load(root string) (*manual, error) {
 
 // render makes the man(7) text of a page: its sections, and the generated ones
 // PARAMETERS and SEE ALSO at their places.
-func (m *manual) render(p *page) (string, error) {
+func (m *manual) render(p *page) string {
 	r := &roff{}
 	if p.same != "" {
 		name, sec, _ := strings.Cut(p.same, ".")
 		r.line(".so man%s/%s.%s", sec, name, sec)
-		return r.String(), nil
+		return r.String()
 	}
 	r.head(p)
 	names := m.parametersOf(p)
@@ -72,7 +72,7 @@ func (m *manual) render(p *page) (string, error) {
 	r.heading("SEE ALSO")
 	r.line(".PP")
 	r.text([]string{strings.Join(see, ", ") + "."})
-	return r.String(), nil
+	return r.String()
 }
 
 // parametersOf lists the parameters that a program's page describes: those it
