@@ -321,6 +321,83 @@ func (t *tree) specs(tt *testing.T, dir string) (list []string) {
 	return []string{letters}
 }
 
+// What a table may say is what the daemon's source lists, and the other way
+// round.
+func TestActions(t *testing.T) {
+	m := manualOf(t)
+	word := regexp.MustCompile("`([A-Z][A-Z_]*)")
+	upper := regexp.MustCompile(`^[A-Z][A-Z_]*$`)
+	for _, c := range []struct{ page, pkg, where string }{
+		{"access", "pkg/daemon/smtpd", "accessActions"},
+		{"header_checks", "pkg/daemon/cleanup", "actions"},
+	} {
+		s, err := m.tree.source(c.pkg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := map[string]bool{}
+		for _, file := range s.files {
+			ast.Inspect(file, func(n ast.Node) bool {
+				var body ast.Node
+				switch n := n.(type) {
+				case *ast.FuncDecl:
+					if n.Name.Name == c.where {
+						body = n.Body
+					}
+				case *ast.ValueSpec:
+					if n.Names[0].Name == c.where {
+						body = n
+					}
+				}
+				if body == nil {
+					return true
+				}
+				ast.Inspect(body, func(n ast.Node) bool {
+					e, ok := n.(*ast.CompositeLit)
+					if !ok {
+						return true
+					}
+					for _, x := range e.Elts {
+						if kv, ok := x.(*ast.KeyValueExpr); ok {
+							x = kv.Key
+						}
+						if lit, ok := x.(*ast.BasicLit); ok && lit.Kind == token.STRING {
+							if text, _ := short(lit); upper.MatchString(text) {
+								want[text] = true
+							}
+						}
+					}
+					return true
+				})
+				return false
+			})
+		}
+		got := map[string]bool{}
+		for _, p := range m.pages {
+			if s := p.find("ACTIONS"); p.name == c.page && s != nil {
+				for _, tag := range s.tags() {
+					for _, w := range word.FindAllStringSubmatch(tag, -1) {
+						got[w[1]] = true
+					}
+				}
+			}
+		}
+		if len(want) < 5 {
+			t.Errorf("%s: cannot find the actions: %v", c.pkg, want)
+		}
+		for w := range want {
+			if !got[w] {
+				t.Errorf("%s(5) lacks %s", c.page, w)
+			}
+		}
+		for w := range got {
+			if !want[w] {
+				t.Errorf("%s(5) has %s, which does not exist", c.page, w)
+			}
+		}
+	}
+}
+
 func TestRendering(t *testing.T) {
 	dir := t.TempDir()
 	if err := run(root, dir, false); err != nil {
