@@ -32,7 +32,7 @@ test: build
 	sh test/run.sh
 
 lint:
-	@test -z "$$(gofmt -l cmd pkg test)" || { gofmt -l cmd pkg test; echo "not gofmt-clean"; exit 1; }
+	@test -z "$$(gofmt -l cmd pkg test docs)" || { gofmt -l cmd pkg test docs; echo "not gofmt-clean"; exit 1; }
 	$(GO) vet ./...
 	@if command -v staticcheck >/dev/null; then staticcheck ./...; else $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./... ; fi
 
@@ -53,6 +53,7 @@ $(BUILD)/debian:
 # Debian's paths: one file under many names.
 install: build
 	sh packaging/install.sh $(BUILD)/posthaste "$(DESTDIR)" "$(DAEMONS)" "$(SBIN)" "$(BINLINKS)"
+	$(GO) run ./docs/man -z -o "$(DESTDIR)/usr/share/man"
 
 clean:
 	rm -rf $(BUILD) run

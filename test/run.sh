@@ -27,8 +27,8 @@ echo "== our suite at Debian's paths"
 make --no-print-directory build/ours || exit 1
 
 echo "== tests"
-if [ -z "$(gofmt -l cmd pkg test)" ]; then :; else gofmt -l cmd pkg test; echo "not gofmt-clean"; status=1; fi
-$GO vet ./cmd/... ./pkg/... ./test/... || status=1
+if [ -z "$(gofmt -l cmd pkg test docs)" ]; then :; else gofmt -l cmd pkg test docs; echo "not gofmt-clean"; status=1; fi
+$GO vet ./cmd/... ./pkg/... ./test/... ./docs/... || status=1
 $GO build -o build/report ./test/report || exit 1
-$GO test -json -count=1 -timeout 9m ./cmd/... ./pkg/... ./test/... | ./build/report || status=1
+$GO test -json -count=1 -timeout 9m ./cmd/... ./pkg/... ./test/... ./docs/... | ./build/report || status=1
 exit $status
