@@ -6,23 +6,13 @@
 package sock
 
 import (
-	"errors"
-	"io"
 	"net"
 	"net/netip"
 	"os"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
-
-// conn is a stream socket.
-type conn struct {
-	f             *os.File
-	network       string
-	local, remote net.Addr
-}
 
 // Accepted makes a connection of a socket that accept4 returned, non-blocking
 // and with the peer's address. It takes the descriptor over. TCP gets
@@ -32,7 +22,8 @@ func Accepted(fd int, peer unix.Sockaddr) net.Conn {
 	if remote == nil {
 		return unixConn(fd, "")
 	}
-	c := &conn{f: os.NewFile(uintptr(fd), "socket"), network: "tcp", local: &net.TCPAddr{}, remote: remote}
+	c := newConn(fd, "tcp")
+	c.local, c.remote = &net.TCPAddr{}, remote
 	if sa, err := unix.Getsockname(fd); err == nil {
 		c.local = tcpAddr(sa)
 	}
@@ -68,8 +59,9 @@ func connectUnix(path string) (int, error) {
 }
 
 func unixConn(fd int, path string) net.Conn {
-	return &conn{f: os.NewFile(uintptr(fd), "socket"), network: "unix",
-		local: &net.UnixAddr{Net: "unix"}, remote: &net.UnixAddr{Name: path, Net: "unix"}}
+	c := newConn(fd, "unix")
+	c.local, c.remote = &net.UnixAddr{Net: "unix"}, &net.UnixAddr{Name: path, Net: "unix"}
+	return c
 }
 
 // tcpAddr is nil for what is no internet address.
@@ -89,35 +81,10 @@ func tcpAddr(sa unix.Sockaddr) *net.TCPAddr {
 	return nil
 }
 
-func (c *conn) Read(b []byte) (int, error) {
-	n, err := c.f.Read(b)
-	return n, c.error("read", err)
-}
-
-func (c *conn) Write(b []byte) (int, error) {
-	n, err := c.f.Write(b)
-	return n, c.error("write", err)
-}
-
-func (c *conn) Close() error                          { return c.error("close", c.f.Close()) }
-func (c *conn) LocalAddr() net.Addr                   { return c.local }
-func (c *conn) RemoteAddr() net.Addr                  { return c.remote }
-func (c *conn) SetDeadline(t time.Time) error         { return c.error("set", c.f.SetDeadline(t)) }
-func (c *conn) SetReadDeadline(t time.Time) error     { return c.error("set", c.f.SetReadDeadline(t)) }
-func (c *conn) SetWriteDeadline(t time.Time) error    { return c.error("set", c.f.SetWriteDeadline(t)) }
-func (c *conn) SyscallConn() (syscall.RawConn, error) { return c.f.SyscallConn() }
-
-// error makes an error of package net out of one of a file.
+// error makes an error of package net.
 func (c *conn) error(op string, err error) error {
-	if err == nil || err == io.EOF {
-		return err
-	}
-	var pe *os.PathError
-	if errors.As(err, &pe) {
-		err = pe.Err
-	}
-	if errors.Is(err, os.ErrClosed) {
-		err = net.ErrClosed
+	if err == nil {
+		return nil
 	}
 	if errno, ok := err.(syscall.Errno); ok {
 		err = os.NewSyscallError(op, errno)
