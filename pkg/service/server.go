@@ -302,7 +302,7 @@ func (v *server) take(ctx context.Context, fd int) bool {
 		}
 		return false
 	}
-	client, peer, err := unix.Accept4(fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+	client, err := sock.Accept(fd)
 	if err != nil {
 		if !silent[err] {
 			v.log.Warn("accept connection: %v", maillog.Errno(err))
@@ -310,14 +310,14 @@ func (v *server) take(ctx context.Context, fd int) bool {
 		}
 		return true
 	}
-	if v.s.Quick && v.rt.Transport != "pass" && v.quick(ctx, client) {
+	if v.s.Quick && v.rt.Transport != "pass" && v.quick(ctx, client.FD) {
 		return true
 	}
 	state := &connState{server: v, ctx: ctx, timeout: v.ipc}
 	conn := &Conn{Runtime: v.rt, Transport: v.rt.Transport, state: state}
 	state.pulse.start()
 	more := v.begin(conn)
-	go v.guard(conn, func() { v.client(ctx, conn, client, peer) })
+	go v.guard(conn, func() { v.client(ctx, conn, client) })
 	return more
 }
 
@@ -326,11 +326,11 @@ func (v *server) take(ctx context.Context, fd int) bool {
 // and writes in one go. Otherwise it reports false.
 func (v *server) quick(ctx context.Context, fd int) bool {
 	var buffer [triggerSize]byte
-	n, err := unix.Read(fd, buffer[:])
-	if err == unix.EAGAIN {
+	n, errno := sock.ReadNow(fd, buffer[:])
+	if errno == unix.EAGAIN {
 		return false
 	}
-	unix.Close(fd)
+	sock.CloseNow(fd)
 	v.begin(nil)
 	v.guard(nil, func() {
 		if n > 0 {
@@ -463,13 +463,13 @@ func Trace(r any) string {
 }
 
 // client serves one accepted connection.
-func (v *server) client(ctx context.Context, conn *Conn, fd int, peer unix.Sockaddr) {
+func (v *server) client(ctx context.Context, conn *Conn, client sock.Client) {
 	var raw net.Conn
 	if v.rt.Transport != "pass" {
-		raw = sock.Accepted(fd, peer)
+		raw = client.Conn()
 	} else {
 		var err error
-		if raw, err = netConn(fd, "client"); err != nil {
+		if raw, err = netConn(client.FD, "client"); err != nil {
 			v.log.Warn("accept connection: %v", err)
 			return
 		}

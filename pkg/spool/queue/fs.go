@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"posthaste/pkg/sys/filesync"
 )
 
 // FS is the system calls on which durability rests. A test replaces one to
@@ -39,7 +41,7 @@ func (o FS) withDefaults() FS {
 	setDefault(&o.Write, (*os.File).Write)
 	setDefault(&o.WriteAt, (*os.File).WriteAt)
 	setDefault(&o.Chmod, (*os.File).Chmod)
-	setDefault(&o.Sync, (*os.File).Sync)
+	setDefault(&o.Sync, filesync.Sync)
 	setDefault(&o.SyncDir, syncDir)
 	setDefault(&o.Now, time.Now)
 	return o

@@ -78,6 +78,18 @@ func (c *conn) Write(b []byte) (int, error) {
 	}
 }
 
+// Peek copies what has arrived and was not read yet, without waiting; 0 is
+// nothing, or the end.
+func (c *conn) Peek(b []byte) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return 0
+	}
+	n, _ := call(unix.SYS_RECVFROM, c.fd, b, unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	return n
+}
+
 // call is recvfrom or sendto without an address.
 func call(trap uintptr, fd int, b []byte, flags uintptr) (int, error) {
 	if len(b) == 0 {
@@ -218,11 +230,26 @@ func (c *conn) Close() error {
 	}
 	c.in.happened()
 	c.out.happened()
-	_, _, errno := unix.RawSyscall(unix.SYS_CLOSE, uintptr(c.fd), 0, 0)
-	if errno != 0 && errno != unix.EINTR {
+	if errno := CloseNow(c.fd); errno != 0 && errno != unix.EINTR {
 		return c.error("close", errno)
 	}
 	return nil
+}
+
+// ReadNow reads from a socket that does not block, behind the Go scheduler's
+// back.
+func ReadNow(fd int, b []byte) (int, syscall.Errno) {
+	n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), 0
+}
+
+// CloseNow closes a socket as ReadNow reads.
+func CloseNow(fd int) syscall.Errno {
+	_, _, errno := unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0)
+	return errno
 }
 
 // CloseWrite ends the stream to the peer.

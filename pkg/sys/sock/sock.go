@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,14 +23,45 @@ func Accepted(fd int, peer unix.Sockaddr) net.Conn {
 	if remote == nil {
 		return unixConn(fd, "")
 	}
+	return tcpConn(fd, remote)
+}
+
+func tcpConn(fd int, remote *net.TCPAddr) net.Conn {
 	c := newConn(fd, "tcp")
 	c.local, c.remote = &net.TCPAddr{}, remote
-	if sa, err := unix.Getsockname(fd); err == nil {
-		c.local = tcpAddr(sa)
+	var local address
+	if local.of(unix.SYS_GETSOCKNAME, fd) == 0 {
+		if a := local.tcp(); a != nil {
+			c.local = a
+		}
 	}
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
+	setOption(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY)
+	setOption(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE)
 	return c
+}
+
+// Client is a descriptor that Accept returned.
+type Client struct {
+	FD     int
+	remote *net.TCPAddr // nil: UNIX-domain
+}
+
+// Accept takes a client off a listening socket that does not block.
+func Accept(fd int) (Client, error) {
+	var peer address
+	nfd, errno := peer.accept(fd)
+	if errno != 0 {
+		return Client{}, errno
+	}
+	return Client{nfd, peer.tcp()}, nil
+}
+
+// Conn makes a connection of it, as Accepted does.
+func (c Client) Conn() net.Conn {
+	if c.remote == nil {
+		return unixConn(c.FD, "")
+	}
+	return tcpConn(c.FD, c.remote)
 }
 
 // DialUnix connects to a UNIX-domain stream socket. It never waits: when the
@@ -43,19 +75,24 @@ func DialUnix(path string) (net.Conn, error) {
 }
 
 func connectUnix(path string) (int, error) {
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return -1, os.NewSyscallError("socket", err)
+	var to address
+	size := to.unix(path)
+	if size == 0 {
+		return -1, os.NewSyscallError("connect", unix.EINVAL)
 	}
-	err = unix.Connect(fd, &unix.SockaddrUnix{Name: path})
-	for err == unix.EINTR {
-		err = unix.Connect(fd, &unix.SockaddrUnix{Name: path})
+	fd, _, errno := unix.RawSyscall(unix.SYS_SOCKET, unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if errno != 0 {
+		return -1, os.NewSyscallError("socket", errno)
 	}
-	if err != nil {
-		unix.Close(fd)
-		return -1, os.NewSyscallError("connect", err)
+	errno = unix.EINTR
+	for errno == unix.EINTR {
+		_, _, errno = unix.RawSyscall(unix.SYS_CONNECT, fd, uintptr(unsafe.Pointer(&to)), size)
 	}
-	return fd, nil
+	if errno != 0 {
+		unix.Close(int(fd))
+		return -1, os.NewSyscallError("connect", errno)
+	}
+	return int(fd), nil
 }
 
 func unixConn(fd int, path string) net.Conn {

@@ -86,33 +86,33 @@ func (w *watcher) control(op int, c *conn, events uint32) error {
 	return nil
 }
 
-// run passes on what the kernel reports, for ever.
+// run passes on what the kernel reports, for ever. All is done inside of Read:
+// what happens while we look is kept for its next wait.
 func (w *watcher) run(f *os.File) {
 	defer f.Close()
 	var events [64]unix.EpollEvent
-	for {
-		n := 0
-		err := w.raw.Read(func(fd uintptr) bool {
-			n = wait(fd, events[:])
-			return n > 0
-		})
-		if err != nil {
-			return
-		}
-		for _, e := range events[:n] {
-			w.mu.Lock()
-			c := w.conns[uint64(uint32(e.Fd))|uint64(uint32(e.Pad))<<32]
-			w.mu.Unlock()
-			if c != nil {
-				c.wake(e.Events)
+	_ = w.raw.Read(func(fd uintptr) bool {
+		for {
+			n := Ready(int(fd), events[:])
+			for _, e := range events[:n] {
+				w.mu.Lock()
+				c := w.conns[uint64(uint32(e.Fd))|uint64(uint32(e.Pad))<<32]
+				w.mu.Unlock()
+				if c != nil {
+					c.wake(e.Events)
+				}
+			}
+			if n < len(events) {
+				return false
 			}
 		}
-	}
+	})
 }
 
-// wait looks what is ready, without waiting.
-func wait(fd uintptr, events []unix.EpollEvent) int {
-	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, fd, uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
+// Ready tells what is ready in an epoll set, without waiting; nothing on
+// errors.
+func Ready(fd int, events []unix.EpollEvent) int {
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(fd), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
 	if errno != 0 {
 		return 0
 	}
