@@ -46,9 +46,11 @@ type server struct {
 	ours    bool // under our own master
 	maxUse  int  // clients after which we leave; 0 is no limit
 	maxIdle time.Duration
-	leaveAt time.Time // retirement; zero is none
-	dog     time.Duration
-	ipc     time.Duration
+
+	unlimited int       // clients for whom there are descriptors
+	leaveAt   time.Time // retirement; zero is none
+	dog       time.Duration
+	ipc       time.Duration
 
 	requests chan struct{} // places for requests of Multi daemons
 
@@ -74,7 +76,7 @@ func newServer(p *process, lock *acceptLock) *server {
 		s: p.s, rt: p.rt, log: p.log, lock: lock,
 		ours: p.env(EnvLimit) != "", conns: map[*Conn]struct{}{},
 		maxIdle: c.Duration("max_idle"), ipc: c.Duration("ipc_timeout"),
-		idleSince: time.Now(),
+		idleSince: time.Now(), unlimited: unlimited(),
 	}
 	wake, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
 	if err != nil {
@@ -121,7 +123,7 @@ func newServer(p *process, lock *acceptLock) *server {
 // limit is the number of connections accepted at once.
 func (v *server) limit() int {
 	if v.s.Kind == Multi || v.s.Quick {
-		return unlimited() // the places are for requests, or none is needed
+		return v.unlimited // the places are for requests, or none is needed
 	}
 	return v.rt.Places
 }

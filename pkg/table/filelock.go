@@ -5,14 +5,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"syscall"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"posthaste/pkg/sys/filelock"
+	"posthaste/pkg/sys/quick"
 )
 
 // lockFile takes an flock and waits for it as long as ctx allows. A wait that cannot be
@@ -50,9 +49,7 @@ type stamp struct {
 // and so the Go scheduler is not told: fstat(2) reads an inode in memory.
 func stampNow(f *os.File) (stamp, error) {
 	var st syscall.Stat_t
-	_, _, errno := syscall.RawSyscall(syscall.SYS_FSTAT, f.Fd(), uintptr(unsafe.Pointer(&st)), 0)
-	runtime.KeepAlive(f)
-	if errno != 0 {
+	if errno := quick.Fstat(f, &st); errno != 0 {
 		return stamp{}, errno
 	}
 	return stamp{mtime: st.Mtim.Nano(), size: st.Size, dev: uint64(st.Dev), ino: st.Ino, links: uint64(st.Nlink)}, nil

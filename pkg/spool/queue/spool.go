@@ -14,6 +14,7 @@ import (
 	"posthaste/pkg/conf"
 	"posthaste/pkg/sys/dirsync"
 	"posthaste/pkg/sys/maillog"
+	"posthaste/pkg/sys/quick"
 )
 
 // Names of the directories below queue_directory.
@@ -311,7 +312,7 @@ func (s *Spool) replaceType(f *os.File, offset int64, from, to byte) error {
 		return nil
 	}
 	var b [1]byte
-	if _, err := f.ReadAt(b[:], offset); err != nil {
+	if _, err := quick.ReadAt(f, b[:], offset); err != nil {
 		return err
 	}
 	switch b[0] {

@@ -9,6 +9,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"posthaste/pkg/sys/quick"
 )
 
 // ErrBusy is returned when another process has the lock and wait is false. It
@@ -67,7 +69,10 @@ func lock(fd int, how How, style Style, wait bool) error {
 	if style == Flock {
 		op := [...]int{Shared: unix.LOCK_SH, Exclusive: unix.LOCK_EX, Unlock: unix.LOCK_UN}[how]
 		if !wait {
-			op |= unix.LOCK_NB
+			if errno := quick.LockNow(fd, op); errno != 0 {
+				return errno
+			}
+			return nil
 		}
 		return unix.Flock(fd, op)
 	}

@@ -29,6 +29,14 @@ func Accepted(fd int, peer unix.Sockaddr) net.Conn {
 func tcpConn(fd int, remote *net.TCPAddr) net.Conn {
 	c := newConn(fd, "tcp")
 	c.local, c.remote = &net.TCPAddr{}, remote
+	c.setUp(fd)
+	setOption(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE)
+	return c
+}
+
+// setUp finds out the own address of a TCP connection, and has it send at
+// once.
+func (c *conn) setUp(fd int) {
 	var local address
 	if local.of(unix.SYS_GETSOCKNAME, fd) == 0 {
 		if a := local.tcp(); a != nil {
@@ -36,8 +44,6 @@ func tcpConn(fd int, remote *net.TCPAddr) net.Conn {
 		}
 	}
 	setOption(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY)
-	setOption(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE)
-	return c
 }
 
 // Client is a descriptor that Accept returned.
