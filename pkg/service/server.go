@@ -52,6 +52,7 @@ type server struct {
 	dog       time.Duration
 	ipc       time.Duration
 
+	work     chan func()   // to goroutines that have served a client and wait for another
 	requests chan struct{} // places for requests of Multi daemons
 
 	pulse pulse // of the accept loop
@@ -76,7 +77,7 @@ func newServer(p *process, lock *acceptLock) *server {
 		s: p.s, rt: p.rt, log: p.log, lock: lock,
 		ours: p.env(EnvLimit) != "", conns: map[*Conn]struct{}{},
 		maxIdle: c.Duration("max_idle"), ipc: c.Duration("ipc_timeout"),
-		idleSince: time.Now(), unlimited: unlimited(),
+		idleSince: time.Now(), unlimited: unlimited(), work: make(chan func()),
 	}
 	wake, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
 	if err != nil {
@@ -319,7 +320,7 @@ func (v *server) take(ctx context.Context, fd int) bool {
 	conn := &Conn{Runtime: v.rt, Transport: v.rt.Transport, state: state}
 	state.pulse.start()
 	more := v.begin(conn)
-	go v.guard(conn, func() { v.client(ctx, conn, client) })
+	v.hand(func() { v.guard(conn, func() { v.client(ctx, conn, client) }) })
 	return more
 }
 

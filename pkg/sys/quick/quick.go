@@ -89,6 +89,30 @@ func Fstat(f *os.File, st *syscall.Stat_t) syscall.Errno {
 	return errno
 }
 
+// Lstat is lstat(2); the result is that of statx(2).
+func Lstat(path string, st *unix.Statx_t) syscall.Errno {
+	p, err := unix.BytePtrFromString(path)
+	if err != nil {
+		return unix.EINVAL
+	}
+	_, _, errno := unix.RawSyscall6(unix.SYS_STATX, at(), uintptr(unsafe.Pointer(p)), unix.AT_SYMLINK_NOFOLLOW, unix.STATX_BASIC_STATS, uintptr(unsafe.Pointer(st)), 0)
+	return errno
+}
+
+// Close closes a descriptor that Open returned.
+func Close(fd int) { _, _, _ = unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
+
+// Names adds the next names in a directory to the given ones, without "." and
+// "..", and reports whether there may be more. The buffer is work space.
+func Names(fd int, buffer []byte, names []string) ([]string, bool, syscall.Errno) {
+	n, _, errno := unix.RawSyscall(unix.SYS_GETDENTS64, uintptr(fd), uintptr(unsafe.Pointer(&buffer[0])), uintptr(len(buffer)))
+	if errno != 0 || n == 0 {
+		return names, false, errno
+	}
+	_, _, names = unix.ParseDirent(buffer[:n], -1, names)
+	return names, true, 0
+}
+
 // Fstatfs is fstatfs(2).
 func Fstatfs(f *os.File, st *unix.Statfs_t) syscall.Errno {
 	_, _, errno := unix.RawSyscall(unix.SYS_FSTATFS, f.Fd(), uintptr(unsafe.Pointer(st)), 0)
