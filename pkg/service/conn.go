@@ -16,6 +16,7 @@ type connState struct {
 	pulse   pulse         // of the connection and of Alive
 	busy    atomic.Bool   // between Taken and Available
 	leaving atomic.Bool   // to be closed when not busy
+	kept    bool          // between Keep and Resume; under server.mu
 }
 
 // Raw returns the connection itself, without automatic deadlines.

@@ -26,6 +26,7 @@ func (v *server) drain(told bool) {
 		v.status.send(StatusTaken)
 	}
 	v.full = false
+	v.dropKept()
 	conns := make([]*Conn, 0, len(v.conns))
 	for c := range v.conns {
 		conns = append(conns, c)

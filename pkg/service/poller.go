@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"posthaste/pkg/sys/sock"
 )
 
 // poller is what the accept loop waits in: an epoll set of its own that is
@@ -77,13 +79,12 @@ func (p *poller) wait(d time.Duration) ([]unix.EpollEvent, error) {
 		return nil, err
 	}
 	var n int
-	var failed error
 	err := p.raw.Read(func(fd uintptr) bool {
-		n, failed = unix.EpollWait(int(fd), p.events[:], 0)
-		return n > 0 || failed != nil && failed != unix.EINTR
+		n = sock.Ready(int(fd), p.events[:])
+		return n > 0
 	})
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return nil, nil
 	}
-	return p.events[:max(n, 0)], errors.Join(err, failed)
+	return p.events[:n], err
 }

@@ -46,13 +46,18 @@ type server struct {
 	ours    bool // under our own master
 	maxUse  int  // clients after which we leave; 0 is no limit
 	maxIdle time.Duration
-	leaveAt time.Time // retirement; zero is none
-	dog     time.Duration
-	ipc     time.Duration
 
+	unlimited int       // clients for whom there are descriptors
+	leaveAt   time.Time // retirement; zero is none
+	dog       time.Duration
+	ipc       time.Duration
+
+	work     chan func()   // to goroutines that have served a client and wait for another
 	requests chan struct{} // places for requests of Multi daemons
 
 	pulse pulse // of the accept loop
+
+	tables sync.Mutex // one look at the tables at a time
 
 	mu        sync.Mutex
 	conns     map[*Conn]struct{}
@@ -72,7 +77,7 @@ func newServer(p *process, lock *acceptLock) *server {
 		s: p.s, rt: p.rt, log: p.log, lock: lock,
 		ours: p.env(EnvLimit) != "", conns: map[*Conn]struct{}{},
 		maxIdle: c.Duration("max_idle"), ipc: c.Duration("ipc_timeout"),
-		idleSince: time.Now(),
+		idleSince: time.Now(), unlimited: unlimited(), work: make(chan func()),
 	}
 	wake, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
 	if err != nil {
@@ -118,8 +123,8 @@ func newServer(p *process, lock *acceptLock) *server {
 
 // limit is the number of connections accepted at once.
 func (v *server) limit() int {
-	if v.s.Kind == Multi {
-		return unlimited() // the places are for requests
+	if v.s.Kind == Multi || v.s.Quick {
+		return v.unlimited // the places are for requests, or none is needed
 	}
 	return v.rt.Places
 }
@@ -267,6 +272,8 @@ func (v *server) due(now time.Time) (free bool, wait time.Duration, leave string
 }
 
 func (v *server) tableChanged() bool {
+	v.tables.Lock()
+	defer v.tables.Unlock()
 	name, changed := v.s.TableChanged()
 	if changed {
 		v.log.Info("table %s has changed -- restarting", name)
@@ -298,7 +305,7 @@ func (v *server) take(ctx context.Context, fd int) bool {
 		}
 		return false
 	}
-	client, peer, err := unix.Accept4(fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+	client, err := sock.Accept(fd)
 	if err != nil {
 		if !silent[err] {
 			v.log.Warn("accept connection: %v", maillog.Errno(err))
@@ -306,12 +313,34 @@ func (v *server) take(ctx context.Context, fd int) bool {
 		}
 		return true
 	}
+	if v.s.Quick && v.rt.Transport != "pass" && v.quick(ctx, client.FD) {
+		return true
+	}
 	state := &connState{server: v, ctx: ctx, timeout: v.ipc}
 	conn := &Conn{Runtime: v.rt, Transport: v.rt.Transport, state: state}
 	state.pulse.start()
 	more := v.begin(conn)
-	go v.guard(conn, func() { v.client(ctx, conn, client, peer) })
+	v.hand(func() { v.guard(conn, func() { v.client(ctx, conn, client) }) })
 	return more
+}
+
+// quick serves a client of a Quick daemon in the loop's own goroutine, if the
+// request is there already, as it is in most cases: whoever sends one connects
+// and writes in one go. Otherwise it reports false.
+func (v *server) quick(ctx context.Context, fd int) bool {
+	var buffer [triggerSize]byte
+	n, errno := sock.ReadNow(fd, buffer[:])
+	if errno == unix.EAGAIN {
+		return false
+	}
+	sock.CloseNow(fd)
+	v.begin(nil)
+	v.guard(nil, func() {
+		if n > 0 {
+			v.s.Trigger(ctx, v.rt, buffer[:n])
+		}
+	})
+	return true
 }
 
 // begin counts a client in.
@@ -326,6 +355,7 @@ func (v *server) begin(conn *Conn) (more bool) {
 	if v.active < v.limit() {
 		return true
 	}
+	v.dropKept()
 	if v.rt.Places > 1 {
 		v.busy()
 	}
@@ -436,13 +466,13 @@ func Trace(r any) string {
 }
 
 // client serves one accepted connection.
-func (v *server) client(ctx context.Context, conn *Conn, fd int, peer unix.Sockaddr) {
+func (v *server) client(ctx context.Context, conn *Conn, client sock.Client) {
 	var raw net.Conn
 	if v.rt.Transport != "pass" {
-		raw = sock.Accepted(fd, peer)
+		raw = client.Conn()
 	} else {
 		var err error
-		if raw, err = netConn(fd, "client"); err != nil {
+		if raw, err = netConn(client.FD, "client"); err != nil {
 			v.log.Warn("accept connection: %v", err)
 			return
 		}

@@ -58,13 +58,14 @@ type Service struct {
 	OwnSession bool   // survives the SIGTERM that master sends to its process group
 	FlowToken  bool   // takes a token from the flow pipe for each connection (cleanup)
 	Watchdog   string // name of the time parameter; "" is daemon_timeout, for Event, Trigger and Dgram 1000s
+	Quick      bool   // Trigger returns at once and may be called several times at a time: no place is taken for it (qmgr)
 	Arguments  bool   // takes arguments after its options (otherwise they are a fatal error)
 	Options    string // own option letters beside the common ones, as for getopt ("x:y"); values in Runtime.Options
 
 	Setup    func(rt *Runtime) error                                 // as root, before chroot: open tables, sockets, files
 	Start    func(ctx context.Context, rt *Runtime) error            // after the drop
 	Serve    func(ctx context.Context, conn *Conn) error             // one connection: Single, Multi, Event
-	Trigger  func(ctx context.Context, rt *Runtime, requests []byte) // one message, never two at a time
+	Trigger  func(ctx context.Context, rt *Runtime, requests []byte) // one message, never two at a time unless Quick
 	Datagram func(ctx context.Context, rt *Runtime, packet []byte)   // one datagram, never two at a time
 	Loop     func(ctx context.Context, rt *Runtime) error            // runs beside the accept loop until ctx ends; its return ends the daemon
 	Stop     func(rt *Runtime)                                       // the daemon has stopped accepting; clients are still served

@@ -252,8 +252,8 @@ func (d *dbFile) Owner() Owner        { return d.owned }
 func (d *dbFile) Changed() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	st, err := d.f.Stat()
-	return err == nil && stampOf(st) != d.first
+	now, err := stampNow(d.f)
+	return err == nil && now != d.first
 }
 
 func (d *dbFile) Close() error {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"posthaste/pkg/sys/filelock"
+	"posthaste/pkg/sys/quick"
 )
 
 // lockFile takes an flock and waits for it as long as ctx allows. A wait that cannot be
@@ -42,6 +43,16 @@ type stamp struct {
 	dev, ino    uint64
 	mtime, size int64
 	links       uint64
+}
+
+// stampNow is the stamp of an open file. Daemons ask for it at each client,
+// and so the Go scheduler is not told: fstat(2) reads an inode in memory.
+func stampNow(f *os.File) (stamp, error) {
+	var st syscall.Stat_t
+	if errno := quick.Fstat(f, &st); errno != 0 {
+		return stamp{}, errno
+	}
+	return stamp{mtime: st.Mtim.Nano(), size: st.Size, dev: uint64(st.Dev), ino: st.Ino, links: uint64(st.Nlink)}, nil
 }
 
 func stampOf(st fs.FileInfo) stamp {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/user"
+	"strconv"
 	"strings"
 
 	"posthaste/pkg/sys/cred"
@@ -40,22 +41,14 @@ func (unixTable) Owner() Owner { return Owner{Known: true, Trusted: true} }
 // passwd gives name:passwd:uid:gid:gecos:dir:shell. The password is never wanted and
 // shown as "x", as on systems with shadow passwords.
 func passwd(name string) (string, bool, error) {
-	u, err := user.Lookup(name)
-	if unknown := user.UnknownUserError(""); errors.As(err, &unknown) {
+	id, gecos, err := cred.LookupGECOS(name)
+	if errors.Is(err, cred.ErrUnknownUser) {
 		return "", false, nil
 	}
 	if err != nil {
 		return "", false, RetryError(err)
 	}
-	id, err := cred.Lookup(name)
-	if err != nil {
-		return "", false, RetryError(err)
-	}
-	gecos := u.Name
-	if line, ok := entry("/etc/passwd", name); ok && len(line) == 7 {
-		gecos = line[4] // os/user cuts it at the first comma
-	}
-	return strings.Join([]string{u.Username, "x", u.Uid, u.Gid, gecos, u.HomeDir, id.Shell}, ":"), true, nil
+	return strings.Join([]string{id.Name, "x", strconv.Itoa(id.UID), strconv.Itoa(id.GID), gecos, id.Home, id.Shell}, ":"), true, nil
 }
 
 // group gives name:passwd:gid:members.

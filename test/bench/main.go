@@ -54,10 +54,13 @@ var settings = []string{
 	"in_flow_delay = 0",
 }
 
+var showCPU bool
+
 func main() {
 	n := flag.Int("n", 2000, "messages per throughput measurement")
 	rounds := flag.Int("rounds", 3, "rounds; the median counts")
 	only := flag.String("only", "", "measure only rows whose name contains this")
+	flag.BoolVar(&showCPU, "cpu", false, "tell what a message costs each program, on standard error")
 	flag.Parse()
 	if err := bench(*n, *rounds, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -141,6 +144,7 @@ func loadTools(w *world.World) error {
 
 // load sends n messages and waits until the log has as many deliveries.
 func load(w *world.World, sessions, n int, rcpt string) (float64, error) {
+	before := used(w)
 	begin := time.Now()
 	source := w.Command("/usr/local/load/smtp-source", "-s", strconv.Itoa(sessions), "-m", strconv.Itoa(n), "-l", "5120",
 		"-f", "from@example.com", "-t", rcpt, "127.0.0.1:25")
@@ -149,7 +153,11 @@ func load(w *world.World, sessions, n int, rcpt string) (float64, error) {
 	}
 	for limit := begin.Add(90 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		if w.CountLog("status=sent") >= n {
-			return float64(n) / time.Since(begin).Seconds(), nil
+			took := time.Since(begin)
+			if showCPU && n > 1 {
+				report(w.Options.Suite, before, used(w), n)
+			}
+			return float64(n) / took.Seconds(), nil
 		}
 		if time.Now().After(limit) {
 			return 0, fmt.Errorf("%d of %d messages delivered in time", w.CountLog("status=sent"), n)

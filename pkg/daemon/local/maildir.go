@@ -18,9 +18,8 @@ func (t *task) maildirReporting(ctx context.Context, s state, id cred.Identity, 
 	if t.probe() {
 		return t.sent(ctx, &s, would)
 	}
-	err := cred.As(id, func() error {
-		return t.maildirs.Write(t.job, dir, id.GID, t.format(&s, t.prependHeader["file"]))
-	})
+	err := t.maildirs.Write(t.job, dir, id.GID, t.format(&s, t.prependHeader["file"]),
+		func(f func() error) error { return cred.As(id, f) })
 	if err == nil {
 		return t.sent(ctx, &s, did)
 	}

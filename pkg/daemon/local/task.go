@@ -34,6 +34,8 @@ type task struct {
 	forwardFiles map[string]bool // .forward files met; true when all in it was seen to
 	lists        int
 	corrupt      bool // the queue file is
+
+	found cred.Identity // the account looked up last
 }
 
 // kind is the sort of list that an address came from.
@@ -192,9 +194,15 @@ func (t *task) account(name string) (id cred.Identity, known bool, err error) {
 	if name == "" || strings.ContainsAny(name, "\x00\n:/") {
 		return id, false, nil
 	}
+	if name == t.found.Name {
+		return t.found, true, nil
+	}
 	id, err = t.lookup(name)
 	if errors.Is(err, cred.ErrUnknownUser) {
 		return id, false, nil
+	}
+	if err == nil {
+		t.found = id
 	}
 	return id, err == nil, err
 }

@@ -12,6 +12,7 @@ import (
 	"posthaste/pkg/spool/bouncelog"
 	"posthaste/pkg/spool/queue"
 	"posthaste/pkg/sys/maillog"
+	"posthaste/pkg/sys/quick"
 )
 
 // message is what goes with a sched.Message. Only one goroutine at a time has it:
@@ -84,7 +85,7 @@ func (m *manager) open(msg *message) ([]deliver.Recipient, bool) {
 		m.putBack(id, queue.Incoming, lockedDelay)
 		return nil, false
 	}
-	env, rcpts, err := envelope.Read(f, m.readerOptions(msg, m.firstBatch, true))
+	env, rcpts, err := envelope.Read(quick.NewFile(f), m.readerOptions(msg, m.firstBatch, true))
 	switch {
 	case errors.Is(err, envelope.ErrCorrupt):
 		m.corrupt(id)
@@ -127,6 +128,9 @@ func (m *manager) oldLog(msg *message) {
 			msg.deferred = true
 			return
 		}
+	}
+	if !quick.Exists(m.spool.Path(queue.Defer, msg.ID)) {
+		return
 	}
 	if err := m.spool.Remove(queue.Defer, msg.ID); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		m.log.Warn("remove %s %s: %v", queue.Defer, msg.ID, maillog.Errno(err))

@@ -12,6 +12,7 @@ import (
 	"posthaste/pkg/message/dsn"
 	"posthaste/pkg/spool/queue"
 	"posthaste/pkg/sys/maillog"
+	"posthaste/pkg/sys/quick"
 )
 
 // complete does what follows the last delivery of a batch, in the order of spec §4.7.
@@ -80,6 +81,9 @@ func (m *manager) noticed(msg *message, what string, err error) bool {
 // flushBounces returns the recipients in the bounce log to the sender.
 func (m *manager) flushBounces(msg *message) {
 	path := m.spool.Path(queue.Bounce, msg.ID)
+	if !quick.Exists(path) {
+		return
+	}
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

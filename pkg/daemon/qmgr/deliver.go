@@ -17,17 +17,20 @@ import (
 	"posthaste/pkg/spool/queue"
 )
 
-// deliver makes one connection to an agent, gets a request for it from the owner,
+// deliver gets a connection to an agent and a request for it from the owner,
 // and sees it through (spec §4.4).
 func (m *manager) deliver(t *sched.Transport, delay time.Duration) {
-	conn, ok := m.connect(t)
-	if !ok {
-		m.post(func() { m.sched.ConnectFailed(t, sched.Reason{Status: "4.3.0", Text: "mail transport unavailable"}) })
-		return
+	conn := m.lines.take(t.Name)
+	kept := conn != nil
+	if !kept {
+		var ok bool
+		if conn, ok = m.connect(t); !ok {
+			m.post(func() { m.sched.ConnectFailed(t, sched.Reason{Status: "4.3.0", Text: "mail transport unavailable"}) })
+			return
+		}
 	}
-	defer conn.Close()
-	defer conn.Bind(m.ctx)()
 	if delay > 0 && !sleep(m.ctx, delay) {
+		conn.Close()
 		return
 	}
 	next := make(chan *sched.Entry, 1)
@@ -36,13 +39,38 @@ func (m *manager) deliver(t *sched.Transport, delay time.Duration) {
 	select {
 	case e = <-next:
 	case <-m.ctx.Done():
-		return
 	}
 	if e == nil {
+		conn.Close()
 		return
 	}
-	r := m.exchange(conn, t.Name, e)
+	r := m.transact(conn, kept, t, e)
 	m.post(func() { m.sched.Done(e, r) })
+}
+
+// transact is one request and its reply; afterwards the connection is kept or
+// closed.
+func (m *manager) transact(conn *dial.Conn, kept bool, t *sched.Transport, e *sched.Entry) sched.Result {
+	release := conn.Bind(m.ctx)
+	var r sched.Result
+	if !kept {
+		r = m.exchange(conn, t.Name, e)
+	} else if answer, ok := m.overLine(conn, t.Name, e); ok {
+		r = answer
+	} else {
+		release()
+		conn.Close()
+		if conn, ok = m.connect(t); !ok {
+			return sched.Result{Outcome: sched.Unsent}
+		}
+		return m.transact(conn, false, t, e)
+	}
+	if release() && r.Outcome == sched.Replied {
+		m.lines.put(t.Name, conn)
+	} else {
+		conn.Close()
+	}
+	return r
 }
 
 // connect opens a connection and waits for the greeting.
@@ -89,6 +117,11 @@ func (m *manager) exchange(conn *dial.Conn, transport string, e *sched.Entry) sc
 		}
 		return sched.Result{Outcome: sched.Unsent}
 	}
+	return m.reply(conn, transport, e)
+}
+
+// reply reads the final reply.
+func (m *manager) reply(conn *dial.Conn, transport string, e *sched.Entry) sched.Result {
 	reply, err := deliver.ReadReply(conn.In)
 	switch {
 	case err == nil:

@@ -35,6 +35,7 @@ type manager struct {
 	flusher    flush.Client
 	sites      *table.MatchList // fast_flush_domains; nil: none
 	agents     dial.Dialer
+	lines      lines // to agents that wait for another request
 	events     chan func()
 	started    chan struct{} // closed when run takes events
 	loaded     atomic.Int64  // recipients that sched knows of

@@ -26,6 +26,7 @@ func (d *daemon) service(name string) service.Service {
 	return service.Service{
 		Kind:         service.Trigger,
 		Requires:     service.One,
+		Quick:        true,
 		NoMaxUse:     true,
 		NoMaxIdle:    true,
 		Watchdog:     "qmgr_daemon_timeout",

@@ -101,8 +101,8 @@ func (s *scanner) scan(ctx context.Context) {
 			}
 			continue
 		}
-		info, ok := s.m.spool.Ready(s.queue, id)
-		if !ok || !s.now().all && !s.m.due(info.ModTime()) {
+		at, ok := s.m.spool.Due(s.queue, id)
+		if !ok || !s.now().all && !s.m.due(at) {
 			continue
 		}
 		select {

@@ -5,12 +5,14 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"net/netip"
 	"strings"
 	"syscall"
 	"time"
 
 	"posthaste/pkg/message/dsn"
 	"posthaste/pkg/sys/maillog"
+	"posthaste/pkg/sys/sock"
 	"posthaste/pkg/wire/smtp"
 	mailtls "posthaste/pkg/wire/tls"
 )
@@ -87,7 +89,7 @@ func (r *request) dial(srv server) (net.Conn, dsn.Status) {
 			dialer.Control = r.d.setWindow
 		}
 	}
-	nc, err := dialer.DialContext(r.ctx, network, addr)
+	nc, err := r.dialPlain(dialer, network, addr)
 	var op *net.OpError
 	if err != nil && dialer.LocalAddr != nil && isBindError(err) {
 		r.d.log.Warn("smtp_connect_addr: bind %s: %v", dialer.LocalAddr.(*net.TCPAddr).IP, maillog.Errno(err))
@@ -105,6 +107,15 @@ func (r *request) dial(srv server) (net.Conn, dsn.Status) {
 		reason = "Connection timed out"
 	}
 	return nil, status("4.4.1", "connect to %s: %s", srv.relay(), reason)
+}
+
+// dialPlain takes the short way to an address that needs nothing special.
+func (r *request) dialPlain(dialer net.Dialer, network, addr string) (net.Conn, error) {
+	to, err := netip.ParseAddrPort(addr)
+	if network != "tcp" || err != nil || to.Addr().Zone() != "" || dialer.LocalAddr != nil || dialer.Control != nil {
+		return dialer.DialContext(r.ctx, network, addr)
+	}
+	return sock.DialTCP(r.ctx, to, dialer.Timeout)
 }
 
 func isBindError(err error) bool {

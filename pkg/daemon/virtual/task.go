@@ -110,7 +110,7 @@ func (t *task) write(path string, id cred.Identity) *dsn.Status {
 	if t.job.Flags&deliver.Probe != 0 {
 		return status("2.0.0", "delivers to "+kind)
 	}
-	err := cred.As(id, func() error { return to(path, id) })
+	err := to(path, id)
 	switch {
 	case err == nil:
 		return status("2.0.0", "delivered to "+kind)
@@ -123,6 +123,11 @@ func (t *task) write(path string, id cred.Identity) *dsn.Status {
 }
 
 func (t *task) mbox(path string, id cred.Identity) error {
+	return cred.As(id, func() error { return t.appendTo(path, id) })
+}
+
+// appendTo writes to a mailbox file, with the owner's rights.
+func (t *task) appendTo(path string, id cred.Identity) error {
 	f, err := mailbox.Open(path, nil, mailbox.Locking{Locks: t.locks, Dot: t.dot, Warn: t.job.Log.Warn})
 	if err != nil {
 		return err
@@ -147,7 +152,7 @@ func (t *task) mbox(path string, id cred.Identity) error {
 }
 
 func (t *task) maildir(dir string, id cred.Identity) error {
-	err := t.maildirs.Write(t.job, dir, id.GID, t.format())
+	err := t.maildirs.Write(t.job, dir, id.GID, t.format(), func(f func() error) error { return cred.As(id, f) })
 	if err != nil {
 		mailbox.Denied(t.job, id.UID, id.GID, err)
 	}

@@ -242,8 +242,14 @@ type Reply struct {
 
 // WriteReply sends the final reply.
 func WriteReply(w *attr.Writer, r Reply) error {
+	AddReply(w, r)
+	return w.Flush()
+}
+
+// AddReply is WriteReply that leaves sending to the caller.
+func AddReply(w *attr.Writer, r Reply) {
 	WriteStatus(w, CleanStatus(r.Trouble))
-	return w.Int("status", r.Status).Send()
+	w.Int("status", r.Status).End()
 }
 
 // ReadReply reads the final reply. Any error is "malformed response" to the

@@ -93,33 +93,51 @@ func (s *server) tableChanged() (string, bool) {
 func (s *server) serve(ctx context.Context, conn *service.Conn) error {
 	rt := conn.Runtime
 	c := dial.NewConn(conn, 0, rt.ServiceName+" socket")
-	return s.converse(ctx, c, rt)
-}
-
-// converse is one connection: announcement, request, delivery, reply, and then
-// the peer closes.
-func (s *server) converse(ctx context.Context, c *dial.Conn, rt *service.Runtime) error {
 	if err := attr.Announce(c.Out, deliver.Protocol); err != nil {
 		return err
 	}
+	for {
+		more, err := s.converse(ctx, c, rt, conn.Keep)
+		if err != nil || !more {
+			return err
+		}
+		if _, err := c.In.Buffered().Peek(1); err != nil || !conn.Resume() {
+			return nil // they want no more, or not from us
+		}
+	}
+}
+
+// converse is one delivery, after the announcement: request, work, reply. If
+// keep allows it the announcement for another one follows the reply at once,
+// and more is true. A queue manager that knows of no such thing (Postfix's)
+// reads the reply and closes; what is left unread does not matter to it.
+// Otherwise the peer closes after the reply.
+func (s *server) converse(ctx context.Context, c *dial.Conn, rt *service.Runtime, keep func() bool) (more bool, err error) {
 	req, err := deliver.ReadRequest(c.In)
 	if err == io.EOF {
-		return nil
+		return false, nil
 	}
 	reply := deliver.Reply{Status: deliver.Retry}
 	switch {
 	case errors.Is(err, deliver.ErrCommon), errors.Is(err, deliver.ErrRecipients):
 		rt.Log.Warn("deliver_request_get: %v", err)
 	case err != nil:
-		return err
+		return false, err
 	default:
 		reply = s.handle(ctx, rt, req)
 	}
-	if err := deliver.WriteReply(c.Out, reply); err != nil {
-		return err
+	deliver.AddReply(c.Out, reply)
+	more = keep()
+	if more {
+		c.Out.Str("protocol", deliver.Protocol).End()
 	}
-	io.ReadFull(c, make([]byte, 1))
-	return nil
+	if err := c.Out.Flush(); err != nil {
+		return false, err
+	}
+	if !more {
+		io.ReadFull(c, make([]byte, 1))
+	}
+	return more, nil
 }
 
 // handle serves one request. The lock on the queue file is held until the reply

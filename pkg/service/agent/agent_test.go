@@ -173,7 +173,12 @@ func (w *world) talk(a Agent, req *deliver.Request) (deliver.Reply, error) {
 	s := &server{agent: a, report: w.report}
 	ended := make(chan error, 1)
 	go func() {
-		ended <- s.converse(context.Background(), dial.NewConn(agent, 0, "test socket"), &service.Runtime{Log: w.log, Queue: w.spool})
+		c := dial.NewConn(agent, 0, "test socket")
+		err := attr.Announce(c.Out, deliver.Protocol)
+		if err == nil {
+			_, err = s.converse(context.Background(), c, &service.Runtime{Log: w.log, Queue: w.spool}, func() bool { return false })
+		}
+		ended <- err
 		agent.Close()
 	}()
 	c := dial.NewConn(qmgr, 5*time.Second, "private/test socket")

@@ -4,8 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"math"
+	"io/fs"
 	"os"
 	"sync"
 	"syscall"
@@ -17,6 +16,7 @@ import (
 	"posthaste/pkg/spool/queue"
 	"posthaste/pkg/spool/record"
 	"posthaste/pkg/sys/maillog"
+	"posthaste/pkg/sys/quick"
 )
 
 // Job is one delivery request with its open queue file. Its methods may be used
@@ -155,7 +155,7 @@ func (j *Job) ClearTrouble() {
 // reader of its own. It ends at the record X, for which the caller looks:
 // anything but N, L and X is damage, see Corrupt.
 func (j *Job) Content() (*record.Reader, error) {
-	r := record.NewReader(io.NewSectionReader(j.File, 0, math.MaxInt64))
+	r := record.NewReader(quick.NewFile(j.File))
 	r.Path = j.Path()
 	return r, r.SeekTo(j.DataOffset)
 }
@@ -210,13 +210,14 @@ func open(a *Agent, spool *queue.Spool, rep *Reporter, log *maillog.Logger, req 
 		log.Warn("open %s %s: %v", req.Queue, req.ID, maillog.Errno(err))
 		return nil, errOpen
 	}
-	info, err := f.Stat()
+	var info syscall.Stat_t
+	errno := quick.Fstat(f, &info)
 	switch {
-	case err != nil:
-		err = fmt.Errorf("stat: %w", err)
-	case !info.Mode().IsRegular():
+	case errno != 0:
+		err = fmt.Errorf("stat: %w", errno)
+	case info.Mode&syscall.S_IFMT != syscall.S_IFREG:
 		err = errors.New("not a regular file")
-	case info.Mode().Perm()&queue.ModeReady != queue.ModeReady:
+	case fs.FileMode(info.Mode&0o777)&queue.ModeReady != queue.ModeReady:
 		err = errors.New("not a complete message")
 	default:
 		if err = queue.Lock(f, false); err != nil {

@@ -15,6 +15,7 @@ import (
 	"posthaste/pkg/service/agent"
 	"posthaste/pkg/sys/cred"
 	"posthaste/pkg/sys/filelock"
+	"posthaste/pkg/sys/filesync"
 )
 
 // Locks are the kinds of lock a mailbox gets.
@@ -273,7 +274,12 @@ func syncDir(dir string) error {
 		return nil
 	}
 	defer d.Close()
-	if err := d.Sync(); err != nil && !errors.Is(err, syscall.EINVAL) {
+	return syncOpen(d)
+}
+
+// syncOpen syncs an open directory, where that can be done.
+func syncOpen(d *os.File) error {
+	if err := filesync.Sync(d); err != nil && !errors.Is(err, syscall.EINVAL) {
 		return err
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"posthaste/pkg/spool/record"
+	"posthaste/pkg/sys/quick"
 )
 
 const (
@@ -90,11 +91,11 @@ func (s *Spool) createTemporary(queue string, mode fs.FileMode) (*os.File, strin
 // giveID renames the temporary file. The inode number makes the id unique
 // among the live files of one file system.
 func (s *Spool) giveID(f *os.File, tmp, queue string) (*File, error) {
-	info, err := f.Stat()
-	if err != nil {
+	var info syscall.Stat_t
+	if err := quick.Fstat(f, &info); err != 0 {
 		return nil, err
 	}
-	number := info.Sys().(*syscall.Stat_t).Ino
+	number := info.Ino
 	for round := 1; ; round++ {
 		now := s.fs.Now()
 		id := NewID(now, number, s.long)

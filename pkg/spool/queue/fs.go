@@ -8,6 +8,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"posthaste/pkg/sys/filesync"
+	"posthaste/pkg/sys/quick"
 )
 
 // FS is the system calls on which durability rests. A test replaces one to
@@ -38,8 +41,8 @@ func (o FS) withDefaults() FS {
 	setDefault(&o.Mkdir, os.Mkdir)
 	setDefault(&o.Write, (*os.File).Write)
 	setDefault(&o.WriteAt, (*os.File).WriteAt)
-	setDefault(&o.Chmod, (*os.File).Chmod)
-	setDefault(&o.Sync, (*os.File).Sync)
+	setDefault(&o.Chmod, quick.Chmod)
+	setDefault(&o.Sync, filesync.Sync)
 	setDefault(&o.SyncDir, syncDir)
 	setDefault(&o.Now, time.Now)
 	return o
@@ -61,9 +64,9 @@ func setDefault[F func(string, int, fs.FileMode) (*os.File, error) |
 // have the runtime's poller look after the file.
 func openFile(path string, flag int, perm fs.FileMode) (*os.File, error) {
 	for {
-		fd, err := unix.Open(path, flag|unix.O_CLOEXEC, uint32(perm.Perm()))
+		fd, err := quick.Open(path, flag, uint32(perm.Perm()))
 		switch err {
-		case nil:
+		case 0:
 			return os.NewFile(uintptr(fd), path), nil
 		case unix.EINTR:
 		default:
@@ -74,7 +77,7 @@ func openFile(path string, flag int, perm fs.FileMode) (*os.File, error) {
 
 // rename is os.Rename without a look at what is there.
 func rename(from, to string) error {
-	if err := unix.Rename(from, to); err != nil {
+	if err := quick.Rename(from, to, 0); err != 0 {
 		return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
 	}
 	return nil
@@ -82,16 +85,16 @@ func rename(from, to string) error {
 
 // remove unlinks a file and never removes a directory.
 func remove(path string) error {
-	if err := unix.Unlink(path); err != nil {
+	if err := quick.Unlink(path); err != 0 {
 		return &fs.PathError{Op: "remove", Path: path, Err: err}
 	}
 	return nil
 }
 
 func publish(from, to string) error {
-	err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
+	err := quick.Rename(from, to, unix.RENAME_NOREPLACE)
 	switch err {
-	case nil:
+	case 0:
 		return nil
 	case unix.EINVAL, unix.ENOSYS, unix.ENOTSUP:
 		return os.Rename(from, to)
@@ -135,6 +138,6 @@ func syncDir(path string, f *os.File) error {
 // nameFollows tells whether the fsync of f has made its name durable.
 func nameFollows(f *os.File) bool {
 	var st unix.Statfs_t
-	err := unix.Fstatfs(int(f.Fd()), &st)
-	return err == nil && nameFollowsFile[int64(st.Type)]
+	err := quick.Fstatfs(f, &st)
+	return err == 0 && nameFollowsFile[int64(st.Type)]
 }

@@ -7,6 +7,9 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"syscall"
+
+	"posthaste/pkg/sys/quick"
 )
 
 const (
@@ -31,11 +34,14 @@ func (e Entry) Path() string { return filepath.Join(e.Dir, e.Name) }
 // a look at what they are (spec queue.md §1.3); everything else is an entry.
 type Walker struct {
 	flat  bool
+	quick bool // the directories are in memory: see package quick
 	stack []*walkLevel
 }
 
 type walkLevel struct {
-	f     *os.File
+	f     *os.File // nil when quick
+	fd    int      // when quick
+	more  bool     // when quick: not at the end yet
 	path  string
 	names []string
 }
@@ -43,7 +49,7 @@ type walkLevel struct {
 // Walk starts a walk through a queue. maildrop is flat: nothing in it is
 // entered.
 func (s *Spool) Walk(queue string) (*Walker, error) {
-	w := &Walker{flat: queue == Maildrop}
+	w := &Walker{flat: queue == Maildrop, quick: queue == Incoming}
 	if err := w.enter(s.QueueDir(queue)); err != nil {
 		return nil, err
 	}
@@ -51,6 +57,14 @@ func (s *Spool) Walk(queue string) (*Walker, error) {
 }
 
 func (w *Walker) enter(path string) error {
+	if w.quick {
+		fd, errno := quick.Open(path, os.O_RDONLY, 0)
+		if errno != 0 {
+			return &fs.PathError{Op: "open", Path: path, Err: errno}
+		}
+		w.stack = append(w.stack, &walkLevel{fd: fd, more: true, path: path})
+		return nil
+	}
 	f, err := openFile(path, os.O_RDONLY, 0)
 	if err != nil {
 		return err
@@ -67,7 +81,7 @@ func (w *Walker) Next() (Entry, error) {
 		depth := len(w.stack) - 1
 		top := w.stack[depth]
 		if len(top.names) == 0 {
-			names, err := top.f.Readdirnames(scanBatch)
+			names, err := top.read()
 			if len(names) == 0 {
 				return w.leave(err)
 			}
@@ -88,11 +102,40 @@ func (w *Walker) Next() (Entry, error) {
 	return Entry{}, io.EOF
 }
 
+// read returns the next names; none at the end, or with an error.
+func (l *walkLevel) read() ([]string, error) {
+	if l.f != nil {
+		return l.f.Readdirnames(scanBatch)
+	}
+	var buffer [8192]byte
+	for l.more {
+		names, more, errno := quick.Names(l.fd, buffer[:], nil)
+		l.more = more
+		switch {
+		case errno == syscall.EINTR:
+			l.more = true
+		case errno != 0:
+			return nil, &fs.PathError{Op: "readdirent", Path: l.path, Err: errno}
+		case len(names) > 0:
+			return names, nil
+		}
+	}
+	return nil, io.EOF
+}
+
+func (l *walkLevel) close() {
+	if l.f != nil {
+		l.f.Close()
+	} else {
+		quick.Close(l.fd)
+	}
+}
+
 // leave closes the innermost directory.
 func (w *Walker) leave(err error) (Entry, error) {
 	depth := len(w.stack) - 1
 	top := w.stack[depth]
-	top.f.Close()
+	top.close()
 	w.stack = w.stack[:depth]
 	if err == io.EOF {
 		err = nil
@@ -109,7 +152,7 @@ func (w *Walker) leave(err error) (Entry, error) {
 // Close ends a walk early. It may be called at any time.
 func (w *Walker) Close() {
 	for _, level := range w.stack {
-		level.f.Close()
+		level.close()
 	}
 	w.stack = nil
 }

@@ -11,9 +11,12 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"posthaste/pkg/conf"
 	"posthaste/pkg/sys/dirsync"
+
 	"posthaste/pkg/sys/maillog"
+	"posthaste/pkg/sys/quick"
 )
 
 // Names of the directories below queue_directory.
@@ -296,6 +299,26 @@ func (s *Spool) Ready(queue, id string) (fs.FileInfo, bool) {
 	return info, true
 }
 
+// Due is Ready for the time of the file only. What is as it should be is looked
+// at in the quick way.
+func (s *Spool) Due(queue, id string) (at time.Time, ok bool) {
+	var st unix.Statx_t
+	if path := s.Path(queue, id); queue == Incoming && path != "" {
+		const ready = syscall.S_IFREG | uint16(ModeReady)
+		switch errno := quick.Lstat(path, &st); {
+		case errno == syscall.ENOENT:
+			return time.Time{}, false
+		case errno == 0 && st.Nlink == 1 && st.Mode&(syscall.S_IFMT|uint16(ModeReady)) == ready:
+			return time.Unix(st.Mtime.Sec, int64(st.Mtime.Nsec)), true
+		}
+	}
+	info, ok := s.Ready(queue, id)
+	if !ok {
+		return time.Time{}, false
+	}
+	return info.ModTime(), true
+}
+
 // Mark marks the recipient whose record starts at offset as done, in an open
 // queue file: the type byte 'R' becomes 'D' (spec queue.md §2.7). An offset of
 // -1 means there is nothing to mark. Anything but a recipient at that offset
@@ -311,7 +334,7 @@ func (s *Spool) replaceType(f *os.File, offset int64, from, to byte) error {
 		return nil
 	}
 	var b [1]byte
-	if _, err := f.ReadAt(b[:], offset); err != nil {
+	if _, err := quick.ReadAt(f, b[:], offset); err != nil {
 		return err
 	}
 	switch b[0] {

@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -30,23 +31,42 @@ type Identity struct {
 	Shell    string // "" when it cannot be known without cgo
 }
 
+// account is what the account data say about one.
+type account struct {
+	name, gecos, home, shell string
+	uid, gid                 int
+}
+
+func (a account) identity() Identity {
+	fullName, _, _ := strings.Cut(a.gecos, ",")
+	return Identity{UID: a.uid, GID: a.gid, Name: a.name, FullName: fullName, Home: a.home, Shell: a.shell}
+}
+
 // Lookup finds an account by name, without its supplementary groups.
 func Lookup(name string) (Identity, error) {
-	u, err := user.Lookup(name)
+	id, _, err := LookupGECOS(name)
+	return id, err
+}
+
+// LookupGECOS is Lookup that returns the whole GECOS field, too.
+func LookupGECOS(name string) (id Identity, gecos string, err error) {
+	a, err := byName(name)
 	if err != nil {
-		return Identity{}, notFound(err, name)
+		return Identity{}, "", err
 	}
-	return identity(u)
+	return a.identity(), a.gecos, nil
 }
 
 // LookupID finds an account by number, without its supplementary groups.
 func LookupID(uid int) (Identity, error) {
-	u, err := user.LookupId(strconv.Itoa(uid))
+	a, err := byID(uid)
 	if err != nil {
-		return Identity{}, notFound(err, strconv.Itoa(uid))
+		return Identity{}, err
 	}
-	return identity(u)
+	return a.identity(), nil
 }
+
+func unknown(name string) error { return fmt.Errorf("%w: %s", ErrUnknownUser, name) }
 
 // LookupGroup finds a group's number by its name.
 func LookupGroup(name string) (int, error) {
@@ -79,27 +99,6 @@ func WithGroups(id Identity) (Identity, error) {
 func Owns(path string) bool {
 	var st unix.Stat_t
 	return unix.Stat(path, &st) == nil && int(st.Uid) == os.Geteuid()
-}
-
-func notFound(err error, name string) error {
-	var byName user.UnknownUserError
-	var byID user.UnknownUserIdError
-	if errors.As(err, &byName) || errors.As(err, &byID) {
-		return fmt.Errorf("%w: %s", ErrUnknownUser, name)
-	}
-	return err
-}
-
-func identity(u *user.User) (Identity, error) {
-	uid, err := strconv.Atoi(u.Uid)
-	if err != nil {
-		return Identity{}, err
-	}
-	gid, err := strconv.Atoi(u.Gid)
-	if err != nil {
-		return Identity{}, err
-	}
-	return Identity{UID: uid, GID: gid, Name: u.Username, FullName: u.Name, Home: u.HomeDir, Shell: shell(uid)}, nil
 }
 
 // As runs f with id's effective user, group and supplementary groups on one

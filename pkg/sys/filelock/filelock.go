@@ -9,6 +9,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"posthaste/pkg/sys/quick"
 )
 
 // ErrBusy is returned when another process has the lock and wait is false. It
@@ -66,10 +68,14 @@ func FD(fd int, how How, style Style, wait bool) error {
 func lock(fd int, how How, style Style, wait bool) error {
 	if style == Flock {
 		op := [...]int{Shared: unix.LOCK_SH, Exclusive: unix.LOCK_EX, Unlock: unix.LOCK_UN}[how]
-		if !wait {
-			op |= unix.LOCK_NB
+		errno := quick.LockNow(fd, op)
+		switch {
+		case errno == 0:
+			return nil
+		case errno == unix.EAGAIN && wait:
+			return unix.Flock(fd, op)
 		}
-		return unix.Flock(fd, op)
+		return errno
 	}
 	cmd := unix.F_OFD_SETLKW
 	if !wait {

@@ -6,23 +6,14 @@
 package sock
 
 import (
-	"errors"
-	"io"
 	"net"
 	"net/netip"
 	"os"
 	"syscall"
-	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
-
-// conn is a stream socket.
-type conn struct {
-	f             *os.File
-	network       string
-	local, remote net.Addr
-}
 
 // Accepted makes a connection of a socket that accept4 returned, non-blocking
 // and with the peer's address. It takes the descriptor over. TCP gets
@@ -32,13 +23,51 @@ func Accepted(fd int, peer unix.Sockaddr) net.Conn {
 	if remote == nil {
 		return unixConn(fd, "")
 	}
-	c := &conn{f: os.NewFile(uintptr(fd), "socket"), network: "tcp", local: &net.TCPAddr{}, remote: remote}
-	if sa, err := unix.Getsockname(fd); err == nil {
-		c.local = tcpAddr(sa)
-	}
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
+	return tcpConn(fd, remote)
+}
+
+func tcpConn(fd int, remote *net.TCPAddr) net.Conn {
+	c := newConn(fd, "tcp")
+	c.local, c.remote = &net.TCPAddr{}, remote
+	c.setUp(fd)
+	setOption(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE)
 	return c
+}
+
+// setUp finds out the own address of a TCP connection, and has it send at
+// once.
+func (c *conn) setUp(fd int) {
+	var local address
+	if local.of(unix.SYS_GETSOCKNAME, fd) == 0 {
+		if a := local.tcp(); a != nil {
+			c.local = a
+		}
+	}
+	setOption(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY)
+}
+
+// Client is a descriptor that Accept returned.
+type Client struct {
+	FD     int
+	remote *net.TCPAddr // nil: UNIX-domain
+}
+
+// Accept takes a client off a listening socket that does not block.
+func Accept(fd int) (Client, error) {
+	var peer address
+	nfd, errno := peer.accept(fd)
+	if errno != 0 {
+		return Client{}, errno
+	}
+	return Client{nfd, peer.tcp()}, nil
+}
+
+// Conn makes a connection of it, as Accepted does.
+func (c Client) Conn() net.Conn {
+	if c.remote == nil {
+		return unixConn(c.FD, "")
+	}
+	return tcpConn(c.FD, c.remote)
 }
 
 // DialUnix connects to a UNIX-domain stream socket. It never waits: when the
@@ -52,24 +81,30 @@ func DialUnix(path string) (net.Conn, error) {
 }
 
 func connectUnix(path string) (int, error) {
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return -1, os.NewSyscallError("socket", err)
+	var to address
+	size := to.unix(path)
+	if size == 0 {
+		return -1, os.NewSyscallError("connect", unix.EINVAL)
 	}
-	err = unix.Connect(fd, &unix.SockaddrUnix{Name: path})
-	for err == unix.EINTR {
-		err = unix.Connect(fd, &unix.SockaddrUnix{Name: path})
+	fd, _, errno := unix.RawSyscall(unix.SYS_SOCKET, unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if errno != 0 {
+		return -1, os.NewSyscallError("socket", errno)
 	}
-	if err != nil {
-		unix.Close(fd)
-		return -1, os.NewSyscallError("connect", err)
+	errno = unix.EINTR
+	for errno == unix.EINTR {
+		_, _, errno = unix.RawSyscall(unix.SYS_CONNECT, fd, uintptr(unsafe.Pointer(&to)), size)
 	}
-	return fd, nil
+	if errno != 0 {
+		unix.Close(int(fd))
+		return -1, os.NewSyscallError("connect", errno)
+	}
+	return int(fd), nil
 }
 
 func unixConn(fd int, path string) net.Conn {
-	return &conn{f: os.NewFile(uintptr(fd), "socket"), network: "unix",
-		local: &net.UnixAddr{Net: "unix"}, remote: &net.UnixAddr{Name: path, Net: "unix"}}
+	c := newConn(fd, "unix")
+	c.local, c.remote = &net.UnixAddr{Net: "unix"}, &net.UnixAddr{Name: path, Net: "unix"}
+	return c
 }
 
 // tcpAddr is nil for what is no internet address.
@@ -89,35 +124,10 @@ func tcpAddr(sa unix.Sockaddr) *net.TCPAddr {
 	return nil
 }
 
-func (c *conn) Read(b []byte) (int, error) {
-	n, err := c.f.Read(b)
-	return n, c.error("read", err)
-}
-
-func (c *conn) Write(b []byte) (int, error) {
-	n, err := c.f.Write(b)
-	return n, c.error("write", err)
-}
-
-func (c *conn) Close() error                          { return c.error("close", c.f.Close()) }
-func (c *conn) LocalAddr() net.Addr                   { return c.local }
-func (c *conn) RemoteAddr() net.Addr                  { return c.remote }
-func (c *conn) SetDeadline(t time.Time) error         { return c.error("set", c.f.SetDeadline(t)) }
-func (c *conn) SetReadDeadline(t time.Time) error     { return c.error("set", c.f.SetReadDeadline(t)) }
-func (c *conn) SetWriteDeadline(t time.Time) error    { return c.error("set", c.f.SetWriteDeadline(t)) }
-func (c *conn) SyscallConn() (syscall.RawConn, error) { return c.f.SyscallConn() }
-
-// error makes an error of package net out of one of a file.
+// error makes an error of package net.
 func (c *conn) error(op string, err error) error {
-	if err == nil || err == io.EOF {
-		return err
-	}
-	var pe *os.PathError
-	if errors.As(err, &pe) {
-		err = pe.Err
-	}
-	if errors.Is(err, os.ErrClosed) {
-		err = net.ErrClosed
+	if err == nil {
+		return nil
 	}
 	if errno, ok := err.(syscall.Errno); ok {
 		err = os.NewSyscallError(op, errno)

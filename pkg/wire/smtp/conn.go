@@ -125,6 +125,10 @@ func (c *Conn) Peek(max int) []byte {
 	if c.w > c.r {
 		return c.in[c.r:min(c.w, c.r+max)]
 	}
+	if p, ok := c.nc.(interface{ Peek(b []byte) int }); ok && c.readErr == nil {
+		buf := make([]byte, max)
+		return buf[:p.Peek(buf)]
+	}
 	sc, ok := c.nc.(syscall.Conn)
 	if !ok || c.readErr != nil {
 		return nil
