@@ -143,6 +143,16 @@ func TestPostmulti(t *testing.T) {
 	compare(t, world.Options{Suite: world.Ours, Memory: true}, world.Options{Suite: world.Debian, Memory: true})
 }
 
+// Debian's postmulti, and the script that does its work, in our suite.
+func TestDebianPostmulti(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIP: slow")
+	}
+	t.Parallel()
+	swap := []string{"/usr/sbin/postmulti", "postmulti-script"}
+	compare(t, world.Options{Suite: world.Ours, Swap: swap, Memory: true}, world.Options{Suite: world.Debian, Memory: true})
+}
+
 // Our postmulti in Debian's suite.
 func TestPostmultiInDebian(t *testing.T) {
 	if testing.Short() {

@@ -136,6 +136,21 @@ func TestAborted(t *testing.T) {
 	}
 }
 
+// A dump that cannot be written ends the program; no client is told that its
+// message was taken.
+func TestDumpFails(t *testing.T) {
+	address, ended, _ := start(t, "-D", "/proc/nosuch/dump")
+	c, err := smtp.Dial(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.SendMail("a@x", []string{"b@x"}, strings.NewReader("x\r\n")); err == nil {
+		t.Error("the message was taken")
+	}
+	<-ended
+}
+
 func TestParse(t *testing.T) {
 	for _, x := range []struct{ line, want string }{
 		{":25 10", ""}, {":25", "usage"}, {":25 x", "usage"}, {"-A x :25 10", "usage"},
