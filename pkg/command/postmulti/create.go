@@ -34,14 +34,14 @@ func (t *tool) overrides(i *instance) error {
 	for _, word := range t.words {
 		name, value, ok := strings.Cut(word, "=")
 		if !ok || name == "" {
-			return fmt.Errorf("Malformed parameter setting '%s'", word) //lint:ignore ST1005 the original's words
+			return fmt.Errorf("Malformed parameter setting '%s'", word)
 		}
 		p, ok := to[name]
 		if !ok {
-			return fmt.Errorf("Parameter '%s' not valid with action %s", name, t.action) //lint:ignore ST1005 the original's words
+			return fmt.Errorf("Parameter '%s' not valid with action %s", name, t.action)
 		}
 		if !strings.HasPrefix(value, "/") {
-			return fmt.Errorf("Parameter setting '%s' is not an absolute path", name) //lint:ignore ST1005 the original's words
+			return fmt.Errorf("Parameter setting '%s' is not an absolute path", name)
 		}
 		*p = value
 	}
@@ -68,7 +68,7 @@ func (t *tool) proposed() (*instance, error) {
 			*to = beside(like)
 		}
 		if *to == "" {
-			return fmt.Errorf("Missing %s parameter value", name) //lint:ignore ST1005 the original's words
+			return fmt.Errorf("Missing %s parameter value", name)
 		}
 		return nil
 	}
@@ -135,7 +135,7 @@ func (t *tool) place(i *instance) error {
 		at = len(t.instances)
 	}
 	if at < 0 {
-		return errors.New("No matching secondary instances") //lint:ignore ST1005 the original's words
+		return errors.New("No matching secondary instances")
 	}
 	t.instances = slices.Insert(t.instances, at, i)
 	return nil

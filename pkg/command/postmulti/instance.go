@@ -56,11 +56,11 @@ func (t *tool) read(dir string) (*instance, error) {
 	out, err := cmd.Output()
 	var ended *exec.ExitError
 	if err != nil && !errors.As(err, &ended) {
-		return nil, fmt.Errorf("Cannot execute %s: %v", cmd.Path, err) //lint:ignore ST1005 as its neighbours
+		return nil, fmt.Errorf("Cannot execute %s: %v", cmd.Path, err)
 	}
 	i, err := parseInstance(dir, out)
 	if err == nil && ended != nil {
-		err = fmt.Errorf("Cannot parse %s/main.cf file", dir) //lint:ignore ST1005 the original's words
+		err = fmt.Errorf("Cannot parse %s/main.cf file", dir)
 	}
 	return i, err
 }
@@ -73,15 +73,15 @@ func parseInstance(dir string, text []byte) (*instance, error) {
 		line := strings.TrimSuffix(string(line), "\n")
 		name, value, err := conf.SplitNameValue(line)
 		if err != nil {
-			return nil, fmt.Errorf("Invalid %s/main.cf parameter: %s", dir, line) //lint:ignore ST1005 the original's words
+			return nil, fmt.Errorf("Invalid %s/main.cf parameter: %s", dir, line)
 		}
 		if !i.set(name, value) {
-			return nil, fmt.Errorf("Unexpected %s/main.cf entry: %s = %s", dir, name, value) //lint:ignore ST1005 the original's words
+			return nil, fmt.Errorf("Unexpected %s/main.cf entry: %s = %s", dir, name, value)
 		}
 		seen[name] = true
 	}
 	if len(seen) != len(wanted) {
-		return nil, fmt.Errorf("Failed to obtain all required %s/main.cf parameters", dir) //lint:ignore ST1005 the original's words
+		return nil, fmt.Errorf("Failed to obtain all required %s/main.cf parameters", dir)
 	}
 	return i, nil
 }

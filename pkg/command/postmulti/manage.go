@@ -61,15 +61,15 @@ func (t *tool) target() (*instance, error) {
 	}
 	found := t.selected()
 	if len(found) == 0 {
-		return nil, fmt.Errorf("No instance named %s", t.name) //lint:ignore ST1005 the original's words
+		return nil, fmt.Errorf("No instance named %s", t.name)
 	}
 	i := found[0]
 	if t.action == "deport" || t.action == "destroy" {
 		switch {
 		case i.primary:
-			return nil, errors.New("Cannot remove the primary instance") //lint:ignore ST1005 the original's words
+			return nil, errors.New("Cannot remove the primary instance")
 		case i.enabled:
-			return nil, errors.New("Cannot remove enabled instances") //lint:ignore ST1005 the original's words
+			return nil, errors.New("Cannot remove enabled instances")
 		}
 	}
 	if a.assigns {
@@ -101,9 +101,9 @@ func (t *tool) initialized() error {
 	case t.action == "init":
 		return nil
 	case t.config.String("multi_instance_wrapper") == "":
-		return errors.New("multi_instance_wrapper is empty, run 'postmulti -e init' first.") //lint:ignore ST1005 the original's words
+		return errors.New("multi_instance_wrapper is empty, run 'postmulti -e init' first.")
 	case !t.config.Bool("multi_instance_enable"):
-		return errors.New("multi_instance_enable!=yes, run 'postmulti -e init' first.") //lint:ignore ST1005 the original's words
+		return errors.New("multi_instance_enable!=yes, run 'postmulti -e init' first.")
 	}
 	return nil
 }
@@ -178,7 +178,7 @@ func (t *tool) stopped(i *instance) error {
 	cmd.Env, cmd.Stdout, cmd.Stderr = t.env.Environ, t.env.Stdout, t.env.Stderr
 	err := cmd.Run()
 	if err == nil {
-		return fmt.Errorf("Instance '%s' is not stopped", i.config) //lint:ignore ST1005 the original's words
+		return fmt.Errorf("Instance '%s' is not stopped", i.config)
 	}
 	var ended *exec.ExitError
 	if !errors.As(err, &ended) {

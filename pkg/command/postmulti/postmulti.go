@@ -103,7 +103,7 @@ func (t *tool) configure(logs maillog.Config) error {
 		return err
 	}
 	if dir != "" && dir != conf.DefaultDir {
-		return fmt.Errorf("Non-default configuration directory: MAIL_CONFIG=%s", dir) //lint:ignore ST1005 the original's words
+		return fmt.Errorf("Non-default configuration directory: MAIL_CONFIG=%s", dir)
 	}
 	t.commandDir, t.daemonDir, t.metaDir = c.String("command_directory"), c.String("daemon_directory"), c.String("meta_directory")
 	return nil
@@ -137,7 +137,7 @@ func (t *tool) parse(args []string) error {
 			if g.Letter == 'e' {
 				t.action = value
 				if _, ok := actions[value]; !ok {
-					return fmt.Errorf("Invalid '-e' edit action '%s'. Specify 'create', 'destroy', 'import', 'deport', 'enable', 'disable', 'assign' or 'init'", value) //lint:ignore ST1005 the original's words
+					return fmt.Errorf("Invalid '-e' edit action '%s'. Specify 'create', 'destroy', 'import', 'deport', 'enable', 'disable', 'assign' or 'init'", value)
 				}
 			}
 		case 'a':
@@ -194,11 +194,11 @@ func (t *tool) check(modes int) error {
 	case t.mode != 'e':
 		return nil
 	case assigns && !a.assigns:
-		return fmt.Errorf("Cannot assign instance name or group with '-e %s'", t.action) //lint:ignore ST1005 the original's words
+		return fmt.Errorf("Cannot assign instance name or group with '-e %s'", t.action)
 	case !a.makes && len(t.words) > 0:
-		return fmt.Errorf("Parameter overrides not valid with '-e %s'", t.action) //lint:ignore ST1005 the original's words
+		return fmt.Errorf("Parameter overrides not valid with '-e %s'", t.action)
 	case t.action == "assign" && !assigns:
-		return errors.New("Specify new instance name or group with '-e assign'") //lint:ignore ST1005 the original's words
+		return errors.New("Specify new instance name or group with '-e assign'")
 	case t.newName != nil && *t.newName != "" && !strings.HasPrefix(*t.newName, "postfix-"):
 		return errNewName
 	case !a.makes && t.action != "init" && t.name == "":

@@ -22,8 +22,10 @@ const (
 	usageText  = "usage: %s [-cv] [-x time] [host]:port backlog"
 	timeout    = 100 * time.Second // to receive a message, or to send the answer
 	bufferSize = 16 << 10
-	maxClients = 256     // at once; others wait in the kernel's queue
-	maxSize    = 1 << 40 // bytes of a message, which is not kept
+
+	acceptPause = 100 * time.Millisecond // after accept(2) failed
+	maxClients  = 256                    // at once; others wait in the kernel's queue
+	maxSize     = 1 << 40                // bytes of a message, which is not kept
 )
 
 // Main runs the command in the environment of the process.
@@ -109,6 +111,7 @@ func (k *sink) serve(l net.Listener) {
 		c, err := l.Accept()
 		if err != nil {
 			k.log.Warn("accept: %v", load.Reason(err))
+			time.Sleep(acceptPause)
 			<-places
 			continue
 		}

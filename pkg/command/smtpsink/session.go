@@ -310,7 +310,8 @@ func (s *session) data(string) error {
 		return err
 	}
 	if err := file.commit(); err != nil {
-		s.log.Fatal("%v", err)
+		s.fail(err)
+		return errEnded
 	}
 	if s.log.Verbose() > 0 {
 		s.log.Info(dot)

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
+	"time"
 
 	"posthaste/pkg/command"
 	"posthaste/pkg/command/getopt"
@@ -18,6 +19,9 @@ import (
 	"posthaste/pkg/sys/cred"
 	"posthaste/pkg/sys/maillog"
 )
+
+// acceptPause is the wait after accept(2) failed: descriptors may be short.
+const acceptPause = 100 * time.Millisecond
 
 // Main runs the command in the environment of the process.
 func Main(args []string) int { return Run(args, command.OS()) }
@@ -56,6 +60,9 @@ func run(args []string, env command.Env) int {
 		log.Fatal("%v", err)
 	}
 	k.serve(l)
+	if k.failure != nil {
+		log.Fatal("%v", k.failure)
+	}
 	return 0
 }
 
@@ -71,6 +78,7 @@ type sink struct {
 	conns                     map[net.Conn]bool
 	nSessions, nQuits, nMails int
 	ended                     bool
+	failure                   error // why it ended
 	done                      chan struct{}
 }
 
@@ -159,6 +167,7 @@ func (k *sink) serve(l net.Listener) {
 				default:
 				}
 				k.log.Warn("accept: %v", load.Reason(err))
+				time.Sleep(acceptPause)
 				<-places
 				continue
 			}
@@ -199,6 +208,16 @@ func (k *sink) count(session, quit, mail int) bool {
 		close(k.done)
 	}
 	return !k.ended
+}
+
+// fail ends the program: what was to be dumped cannot be written.
+func (k *sink) fail(err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.ended {
+		k.ended, k.failure = true, err
+		close(k.done)
+	}
 }
 
 func (k *sink) forget(c net.Conn) {

@@ -67,10 +67,7 @@ func run(args []string, env command.Env) int {
 	if err := t.Ready(address, port); err != nil {
 		log.Fatal("%v", err)
 	}
-	t.log = load.Logger(args[:1:1], env, t.Verbose)
-	if t.Verbose > 0 {
-		t.log.Info("sending to %s", address)
-	}
+	t.log = load.Logger(args, env, t.Verbose)
 	return t.Run(t.session)
 }
 
