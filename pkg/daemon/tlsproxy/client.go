@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"strings"
 	"sync"
@@ -59,18 +60,31 @@ func (r *clientRole) load(c *conf.Config, log *maillog.Logger) error {
 	if level == "none" || level == "" && !c.Bool("tlsproxy_client_use_tls") && !c.Bool("tlsproxy_client_enforce_tls") && str("policy_maps") == "" && str("per_site") == "" {
 		return nil // what a client wants is loaded when it comes
 	}
-	r.find(usual, log)
+	r.find(usual)
 	return nil
+}
+
+// compare warns of settings that are not ours. The client's are used all the
+// same, as far as crypto/tls has them.
+func (r *clientRole) compare(c *protocol.Client) {
+	var differ []string
+	for _, name := range protocol.Parameters {
+		if ours, theirs := r.parameters[name], c.Parameters[name]; ours != theirs {
+			differ = append(differ, fmt.Sprintf("(server) '%s=%s' != (client) '%[1]s=%[3]s'", name, ours, theirs))
+		}
+	}
+	if len(differ) == 0 {
+		return
+	}
+	r.log.Warn("request from tlsproxy client with unexpected settings")
+	r.log.Warn("%s", strings.Join(differ, "; "))
+	r.log.Warn("to avoid this warning, 1) identify the tlsproxy client that is making this request, 2) configure a custom tlsproxy service with settings that match that tlsproxy client, and 3) configure that tlsproxy client with a tlsproxy_service_name setting that resolves to that custom tlsproxy service")
 }
 
 // find returns the connector for what a client has configured. A failure is
 // logged, and is not tried again for others like it.
-func (r *clientRole) find(c *protocol.Client, log *maillog.Logger) (*connector, bool) {
-	for _, name := range protocol.Parameters {
-		if ours, theirs := r.parameters[name], c.Parameters[name]; ours != theirs {
-			log.Warn("TLS library parameter mismatch: client wants %s = %.100s, we have %.100s", name, theirs, ours)
-		}
-	}
+func (r *clientRole) find(c *protocol.Client) (*connector, bool) {
+	r.compare(c)
 	key := c.EngineKey()
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -79,13 +93,14 @@ func (r *clientRole) find(c *protocol.Client, log *maillog.Logger) (*connector, 
 		if len(r.connectors) >= maxConnectors {
 			clear(r.connectors)
 		}
-		found = r.newConnector(c, log)
+		found = r.newConnector(c)
 		r.connectors[key] = found
 	}
 	return found, found != nil
 }
 
-func (r *clientRole) newConnector(c *protocol.Client, log *maillog.Logger) *connector {
+func (r *clientRole) newConnector(c *protocol.Client) *connector {
+	log := r.log
 	mask, err := mailtls.ParseLogLevel(c.LogParam, c.LogLevel)
 	if err != nil {
 		log.Warn("%v", err)

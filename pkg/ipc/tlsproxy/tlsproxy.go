@@ -46,11 +46,15 @@ type Request struct {
 
 // ReadRequest reads the first list of a client.
 func ReadRequest(in *attr.Reader) (r Request, err error) {
-	var handshake, session int
-	err = in.Scan(attr.Str("remote_endpoint", &r.Endpoint), attr.Int("flags", &r.Flags), attr.Int("timeout", &handshake),
-		attr.Int("timeout", &session), attr.Str("serverid", &r.ServerID))
-	r.Handshake, r.Session = time.Duration(handshake)*time.Second, time.Duration(session)*time.Second
-	return r, err
+	list, err := in.List()
+	if err != nil {
+		return r, err
+	}
+	s := &scanner{list: list, from: in.From()}
+	r.Endpoint, r.Flags = s.next("remote_endpoint"), s.num("flags")
+	r.Handshake, r.Session = time.Duration(s.num("timeout"))*time.Second, time.Duration(s.num("timeout"))*time.Second
+	r.ServerID = s.next("serverid")
+	return r, s.err
 }
 
 // Write sends it.
