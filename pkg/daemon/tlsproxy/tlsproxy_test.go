@@ -215,6 +215,11 @@ func TestJudgements(t *testing.T) {
 		{"fingerprint", func(c *protocol.Client) {
 			c.Level, c.Match = mailtls.LevelFingerprint, []string{sha256.Cert(cert.Leaf)}
 		}, secured},
+		{"fingerprint by record", func(c *protocol.Client) {
+			c.Level, c.Match, c.HasTLSA = mailtls.LevelFingerprint, nil, true
+			c.TLSA = []mailtls.TLSA{{Usage: 3, Selector: 1, MatchType: mailtls.MatchPrivate, Data: sha256.Sum(cert.Leaf.RawSubjectPublicKeyInfo)}}
+		}, secured},
+		{"nexthop", func(c *protocol.Client) { c.Match, c.NextHop = []string{"hostname", "nexthop"}, "mx.good.test" }, secured},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dialed, accepted := unixPair(t, "tcp", "127.0.0.1:0")
@@ -267,7 +272,7 @@ func FuzzRequest(f *testing.F) {
 	logger, _ := maillog.Capture()
 	f.Fuzz(func(t *testing.T, data []byte) {
 		d := &daemon{log: logger}
-		d.client = clientRole{log: logger, connectors: map[string]*connector{}, sessions: mailtls.NewSessionCache(0)}
+		d.client = clientRole{log: logger, usual: &protocol.Client{}, connectors: map[string]*connector{}, sessions: mailtls.NewSessionCache(0)}
 		client, server := unixPair(t, "unix", filepath.Join(t.TempDir(), "s"))
 		done := make(chan bool)
 		go func() { d.serve(t.Context(), server.(stream), func() {}); server.Close(); close(done) }()

@@ -49,7 +49,7 @@ tlsproxy  unix  -       -       n       -       0       tlsproxy
 2525      inet  n       -       y       -       -       smtpd -o content_filter=discard: -o mynetworks=127.0.0.0/8
 secure    unix  -       -       n       -       -       smtp -o smtp_tls_security_level=secure -o smtp_tls_CAfile=/etc/postfix/ca.pem
 wrong     unix  -       -       n       -       -       smtp -o smtp_tls_security_level=secure -o smtp_tls_CAfile=/etc/postfix/ca.pem -o smtp_tls_secure_cert_match=other.test
-digest    unix  -       -       n       -       -       smtp -o smtp_tls_security_level=fingerprint -o smtp_tls_fingerprint_cert_match=AA:BB
+digest    unix  -       -       n       -       -       smtp -o smtp_tls_security_level=fingerprint -o smtp_tls_fingerprint_cert_match=00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF
 odd       unix  -       -       n       -       -       smtp -o tls_high_cipherlist=AES -o tls_preempt_cipherlist=yes
 none      unix  -       -       n       -       -       smtp -o smtp_tls_CAfile=/nonexistent
 `
