@@ -29,6 +29,7 @@ type clientRole struct {
 
 	mu         sync.Mutex
 	connectors map[string]*connector // by EngineKey
+	warned     map[string]bool       // differences of settings
 }
 
 // connector is what all connections with the same certificates and trust
@@ -77,12 +78,26 @@ func (r *clientRole) compare(c *protocol.Client) {
 		engine = differ(engine, ours[0], ours[1], theirs[i][1])
 	}
 	for _, list := range [][]string{library, engine} {
-		if len(list) > 0 {
+		if text := strings.Join(list, "; "); text != "" && !r.told(text) {
 			r.log.Warn("request from tlsproxy client with unexpected settings")
-			r.log.Warn("%s", strings.Join(list, "; "))
+			r.log.Warn("%s", text)
 			r.log.Warn("to avoid this warning, 1) identify the tlsproxy client that is making this request, 2) configure a custom tlsproxy service with settings that match that tlsproxy client, and 3) configure that tlsproxy client with a tlsproxy_service_name setting that resolves to that custom tlsproxy service")
 		}
 	}
+}
+
+// told reports whether these differences were told before.
+func (r *clientRole) told(text string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.warned[text] {
+		return true
+	}
+	if r.warned == nil || len(r.warned) >= maxConnectors {
+		r.warned = map[string]bool{}
+	}
+	r.warned[text] = true
+	return false
 }
 
 func differ(list []string, name, ours, theirs string) []string {
