@@ -180,26 +180,7 @@ func (r *request) serverName(setting string, srv server) string {
 
 // references turns the words of a match list into names.
 func (r *request) references(list []string, srv server) []string {
-	var out []string
-	for _, word := range list {
-		name, dot := word, ""
-		switch strings.ToLower(word) {
-		case "nexthop":
-			name = r.dest.host
-		case "dot-nexthop":
-			name, dot = r.dest.host, "."
-		case "hostname":
-			name = srv.host
-		default:
-			if strings.HasPrefix(word, ".") {
-				name, dot = word[1:], "."
-			}
-		}
-		if ascii, ok := dns.ASCII(name); ok && ascii != "" {
-			out = append(out, dot+ascii)
-		}
-	}
-	return out
+	return mailtls.References(list, r.dest.host, srv.host)
 }
 
 // lookupPolicy finds the entry of smtp_tls_policy_maps for the destination as it

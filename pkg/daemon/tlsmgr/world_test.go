@@ -99,23 +99,24 @@ func play(t *testing.T, w *world.World, settings ...string) (replies, log []stri
 
 // Our tlsmgr under Debian's master answers and logs as Debian's does.
 func TestWorld(t *testing.T) {
-	for _, settings := range [][]string{
-		{"smtp_tls_session_cache_database = btree:${data_directory}/smtp_scache", "smtpd_tls_session_cache_database = btree:/etc/postfix/smtpd_scache",
+	for name, settings := range map[string][]string{
+		"enabled": {"smtp_tls_session_cache_database = btree:${data_directory}/smtp_scache", "smtpd_tls_session_cache_database = btree:/etc/postfix/smtpd_scache",
 			"smtp_tls_loglevel = 2", "smtpd_tls_loglevel = cache", "smtpd_tls_session_cache_timeout = 10s"},
-		{"smtp_tls_session_cache_database = hash:${data_directory}/smtp_scache", "smtpd_tls_session_cache_database = btree:${data_directory}/smtpd_scache",
+		"disabled": {"smtp_tls_session_cache_database = hash:${data_directory}/smtp_scache", "smtpd_tls_session_cache_database = btree:${data_directory}/smtpd_scache",
 			"lmtp_tls_session_cache_database =", "smtp_tls_loglevel = 1", "smtpd_tls_loglevel = verbose", "smtpd_tls_session_cache_timeout = 0"},
 	} {
-		var replies, logs [2][]string
-		for i, o := range []world.Options{{Suite: world.Debian, Memory: true}, {Suite: world.Debian, Memory: true, Swap: []string{"tlsmgr"}}} {
-			replies[i], logs[i] = play(t, world.Test(t, o), settings...)
-		}
-		for n, want := range replies[0] {
-			if got := replies[1][n]; got != want {
-				t.Errorf("ours:     %.300s\nDebian's: %.300s", got, want)
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			replies, logs := play(t, world.Test(t, world.Options{Suite: world.Debian, Memory: true}), settings...)
+			ours, log := play(t, world.Test(t, world.Options{Suite: world.Debian, Memory: true, Swap: []string{"tlsmgr"}}), settings...)
+			for n, want := range replies {
+				if got := ours[n]; got != want {
+					t.Errorf("ours:     %.300s\nDebian's: %.300s", got, want)
+				}
 			}
-		}
-		if got, want := strings.Join(logs[1], "\n"), strings.Join(logs[0], "\n"); got != want {
-			t.Errorf("our log:\n%s\nDebian's:\n%s", got, want)
-		}
+			if got, want := strings.Join(log, "\n"), strings.Join(logs, "\n"); got != want {
+				t.Errorf("our log:\n%s\nDebian's:\n%s", got, want)
+			}
+		})
 	}
 }

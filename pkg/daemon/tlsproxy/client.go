@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"strings"
 	"sync"
@@ -23,10 +24,12 @@ const maxConnectors = 20
 type clientRole struct {
 	log        *maillog.Logger
 	parameters map[string]string // of our configuration, to compare
+	usual      *protocol.Client  // what most clients want
 	sessions   *mailtls.SessionCache
 
 	mu         sync.Mutex
 	connectors map[string]*connector // by EngineKey
+	warned     map[string]bool       // differences of settings
 }
 
 // connector is what all connections with the same certificates and trust
@@ -50,7 +53,7 @@ func (r *clientRole) load(c *conf.Config, log *maillog.Logger) error {
 		}
 	}
 	str := func(name string) string { return c.String("tlsproxy_client_" + name) }
-	usual := &protocol.Client{Parameters: r.parameters, LogParam: "tlsproxy_client_loglevel", LogLevel: str("loglevel"), Depth: c.Int("tlsproxy_client_scert_verifydepth"),
+	r.usual = &protocol.Client{Parameters: r.parameters, LogParam: str("loglevel_parameter"), LogLevel: str("loglevel"), Depth: c.Int("tlsproxy_client_scert_verifydepth"),
 		Files: mailtls.Files{Chain: str("chain_files"), Cert: str("cert_file"), Key: str("key_file"), DCert: str("dcert_file"), DKey: str("dkey_file"),
 			ECCert: str("eccert_file"), ECKey: str("eckey_file")},
 		CAFile: str("CAfile"), CAPath: str("CApath"), Digest: str("fingerprint_digest")}
@@ -59,18 +62,55 @@ func (r *clientRole) load(c *conf.Config, log *maillog.Logger) error {
 	if level == "none" || level == "" && !c.Bool("tlsproxy_client_use_tls") && !c.Bool("tlsproxy_client_enforce_tls") && str("policy_maps") == "" && str("per_site") == "" {
 		return nil // what a client wants is loaded when it comes
 	}
-	r.find(usual, log)
+	r.find(r.usual)
 	return nil
+}
+
+// compare warns of settings that are not ours. The client's are used all the
+// same, as far as crypto/tls has them.
+func (r *clientRole) compare(c *protocol.Client) {
+	var library, engine []string
+	for _, name := range protocol.Parameters {
+		library = differ(library, name, r.parameters[name], c.Parameters[name])
+	}
+	theirs := c.Settings()
+	for i, ours := range r.usual.Settings() {
+		engine = differ(engine, ours[0], ours[1], theirs[i][1])
+	}
+	for _, list := range [][]string{library, engine} {
+		if text := strings.Join(list, "; "); text != "" && !r.told(text) {
+			r.log.Warn("request from tlsproxy client with unexpected settings")
+			r.log.Warn("%s", text)
+			r.log.Warn("to avoid this warning, 1) identify the tlsproxy client that is making this request, 2) configure a custom tlsproxy service with settings that match that tlsproxy client, and 3) configure that tlsproxy client with a tlsproxy_service_name setting that resolves to that custom tlsproxy service")
+		}
+	}
+}
+
+// told reports whether these differences were told before.
+func (r *clientRole) told(text string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.warned[text] {
+		return true
+	}
+	if r.warned == nil || len(r.warned) >= maxConnectors {
+		r.warned = map[string]bool{}
+	}
+	r.warned[text] = true
+	return false
+}
+
+func differ(list []string, name, ours, theirs string) []string {
+	if ours == theirs {
+		return list
+	}
+	return append(list, fmt.Sprintf("(server) '%s=%s' != (client) '%[1]s=%[3]s'", name, ours, theirs))
 }
 
 // find returns the connector for what a client has configured. A failure is
 // logged, and is not tried again for others like it.
-func (r *clientRole) find(c *protocol.Client, log *maillog.Logger) (*connector, bool) {
-	for _, name := range protocol.Parameters {
-		if ours, theirs := r.parameters[name], c.Parameters[name]; ours != theirs {
-			log.Warn("TLS library parameter mismatch: client wants %s = %.100s, we have %.100s", name, theirs, ours)
-		}
-	}
+func (r *clientRole) find(c *protocol.Client) (*connector, bool) {
+	r.compare(c)
 	key := c.EngineKey()
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -79,13 +119,14 @@ func (r *clientRole) find(c *protocol.Client, log *maillog.Logger) (*connector, 
 		if len(r.connectors) >= maxConnectors {
 			clear(r.connectors)
 		}
-		found = r.newConnector(c, log)
+		found = r.newConnector(c)
 		r.connectors[key] = found
 	}
 	return found, found != nil
 }
 
-func (r *clientRole) newConnector(c *protocol.Client, log *maillog.Logger) *connector {
+func (r *clientRole) newConnector(c *protocol.Client) *connector {
+	log := r.log
 	mask, err := mailtls.ParseLogLevel(c.LogParam, c.LogLevel)
 	if err != nil {
 		log.Warn("%v", err)
@@ -205,7 +246,11 @@ func (n *connector) connect(ctx context.Context, network net.Conn, c *protocol.C
 // what is wrong with it. What follows from that is the client's decision.
 func (n *connector) judge(c *protocol.Client, mask mailtls.LogMask, state *tls.ConnectionState, recorder *mailtls.Recorder) *protocol.Context {
 	log, peer, chain := n.role.log, strings.ToLower(c.NamAddr), state.PeerCertificates
-	j := mailtls.Judge{Level: c.Level, Match: c.Match, Wildcards: c.Parameters["tls_wildcard_matches_multiple_labels"] == "1",
+	match := c.Match
+	if c.Level != mailtls.LevelFingerprint {
+		match = mailtls.References(match, c.NextHop, c.Host)
+	}
+	j := mailtls.Judge{Level: c.Level, Match: match, Wildcards: c.Parameters["tls_wildcard_matches_multiple_labels"] == "1",
 		Digest: n.digest, Roots: n.roots, Depth: c.Depth, TLSA: c.TLSA}
 	v := j.Verdict(chain, peer, time.Now())
 	if mask.Has(mailtls.LogVerbose) && !state.DidResume {

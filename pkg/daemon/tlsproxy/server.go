@@ -13,16 +13,18 @@ import (
 
 // serverRole is TLS with clients of the network.
 type serverRole struct {
-	enabled  bool
-	named    bool              // a certificate is configured, or none is wanted
 	acceptor *mailtls.Acceptor // nil: not to be had
 }
 
 // load reads parameters, certificates and keys.
 func (r *serverRole) load(c *conf.Config, log *maillog.Logger) error {
-	enforce, err := r.level(c, log)
-	if err != nil || !r.enabled {
+	use, enforce, err := r.level(c, log)
+	if err != nil {
 		return err
+	}
+	if !use {
+		log.Warn("TLS server role is disabled with tlsproxy_tls_security_level or tlsproxy_use_tls")
+		return nil
 	}
 	str := func(name string) string { return c.String("tlsproxy_tls_" + name) }
 	set := mailtls.AcceptorSettings{
@@ -59,7 +61,7 @@ func (r *serverRole) load(c *conf.Config, log *maillog.Logger) error {
 		log.Warn("Need a server cert to request client certs")
 		anonymous = false
 	}
-	if r.named = named || anonymous; !r.named {
+	if !named && !anonymous {
 		log.Warn("No server certs available. TLS can't be enabled")
 		return nil
 	}
@@ -68,20 +70,19 @@ func (r *serverRole) load(c *conf.Config, log *maillog.Logger) error {
 }
 
 // level finds out whether TLS is used and enforced.
-func (r *serverRole) level(c *conf.Config, log *maillog.Logger) (enforce bool, err error) {
-	use, enforce := c.Bool("tlsproxy_use_tls"), c.Bool("tlsproxy_enforce_tls")
+func (r *serverRole) level(c *conf.Config, log *maillog.Logger) (use, enforce bool, err error) {
+	use, enforce = c.Bool("tlsproxy_use_tls"), c.Bool("tlsproxy_enforce_tls")
 	if name := c.String("tlsproxy_tls_security_level"); name != "" {
 		level, err := mailtls.ParseLevel(name)
 		if err != nil {
-			return false, err
+			return false, false, err
 		}
 		if level.MustMatch() {
 			log.Warn("tlsproxy_tls_security_level: unsupported TLS level \"%s\", using \"encrypt\"", name)
 		}
 		use, enforce = level > mailtls.LevelNone, level.Mandatory()
 	}
-	r.enabled = use || enforce
-	return enforce, nil
+	return use || enforce, enforce, nil
 }
 
 // names opens tls_server_sni_maps.
@@ -103,14 +104,6 @@ func (r *serverRole) shareTickets(rt *service.Runtime) {
 	if r.acceptor != nil && r.acceptor.Tickets != nil {
 		r.acceptor.Tickets.Source = tlsmgr.Tickets(rt.Config.String("tlsmgr_service_name"), rt.Log)
 	}
-}
-
-// available tells whether clients can be had this role, and logs why not.
-func (r *serverRole) available(log *maillog.Logger) bool {
-	if !r.enabled {
-		log.Warn("TLS server role is disabled with tlsproxy_tls_security_level or tlsproxy_use_tls")
-	}
-	return r.acceptor != nil
 }
 
 func grades(c *conf.Config) mailtls.Grades {

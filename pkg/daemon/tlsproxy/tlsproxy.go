@@ -12,7 +12,6 @@ package tlsproxy
 import (
 	"context"
 	"errors"
-	"io"
 	"net"
 	"os"
 	"syscall"
@@ -76,99 +75,116 @@ type session struct {
 	out   *attr.Writer
 	alive func() // tells the watchdog that we are well
 	protocol.Request
-	wanted *protocol.Client // with ClientRole
 }
 
 // serve handles one client: one connection.
 func (d *daemon) serve(ctx context.Context, plain stream, alive func()) error {
 	s := &session{daemon: d, ctx: ctx, plain: plain, alive: alive,
-		in: attr.NewReader(plain, attr.Null, "tlsproxy socket"), out: attr.NewWriter(plain, attr.Null)}
+		in: attr.NewReader(plain, attr.Null, "plaintext"), out: attr.NewWriter(plain, attr.Null)}
 	plain.SetDeadline(time.Now().Add(setupTimeout))
 	if err := attr.Announce(s.out, protocol.Protocol); err != nil {
 		return nil
 	}
-	start, err := s.prepare()
-	var broken *attr.Error
-	switch {
-	case err == io.EOF || errors.Is(err, syscall.EPIPE):
-		return nil
-	case errors.As(err, &broken):
-		d.log.Warn("%v", err)
-		return nil
-	case err != nil || start == nil:
-		return err
-	}
-	fd, err := fdpass.Recv(plain)
-	if err != nil {
-		d.log.Warn("receive remote SMTP peer file descriptor: %v", maillog.Errno(err))
+	if err := s.request(); err != nil {
+		var broken *attr.Error
+		if errors.As(err, &broken) {
+			d.log.Warn("%v", err)
+		}
 		return nil
 	}
-	network, err := net.FileConn(fd)
-	fd.Close()
-	if err != nil {
-		d.log.Warn("remote SMTP peer %s: %v", s.Endpoint, maillog.Errno(err))
-		return nil
+	s.log.Info("CONNECT %s %s", directions[s.Flags&(protocol.ServerRole|protocol.ClientRole)], s.Endpoint)
+	if !s.speak() {
+		s.log.Info("TLS handshake failed for service=%s peer=%s", s.ServerID, s.Endpoint)
 	}
-	defer network.Close()
-	plain.SetDeadline(time.Time{})
-	stop := s.heartbeat()
-	defer stop()
-	start(network)
+	s.log.Info("DISCONNECT %s", s.Endpoint)
 	return nil
 }
 
-// prepare reads what the client wants and answers whether it can have it; if
-// so, start does the rest with the network connection.
-func (s *session) prepare() (start func(net.Conn), err error) {
-	if s.Request, err = protocol.ReadRequest(s.in); err != nil {
-		return nil, err
-	}
+// directions are the words of the log for the flags of a request.
+var directions = map[int]string{protocol.ServerRole: "from", protocol.ServerRole | protocol.ClientRole: "from",
+	protocol.ClientRole: "to", 0: "(bogus_direction)"}
+
+// request reads the first list.
+func (s *session) request() (err error) {
+	s.Request, err = protocol.ReadRequest(s.in)
+	return err
+}
+
+// speak is the rest of a session: it answers whether the client can have what
+// it wants, and if so takes the connection and speaks TLS on it. It reports
+// whether there was a handshake that succeeded.
+func (s *session) speak() bool {
+	var start func(net.Conn) bool
 	ready := false
 	switch s.Flags &^ protocol.SendContext {
 	case protocol.ServerRole:
-		ready, start = s.server.available(s.log), s.accept
+		ready, start = s.server.acceptor != nil, s.accept
 	case protocol.ClientRole:
-		if s.wanted, err = protocol.ReadClient(s.in); err != nil {
-			return nil, err
+		wanted, err := protocol.ReadClient(s.in)
+		if err != nil {
+			s.log.Warn("%v", err)
+			return false
 		}
 		var c *connector
-		c, ready = s.client.find(s.wanted, s.log)
-		start = func(network net.Conn) { s.connect(c, network) }
+		c, ready = s.client.find(wanted)
+		start = func(network net.Conn) bool { return s.connect(c, wanted, network) }
 	default:
-		s.log.Warn("unknown role in request flags %d", s.Flags)
+		s.log.Warn("tlsp_get_request_event: bad request flags: 0x%x", s.Flags)
 	}
 	if !ready {
-		return nil, s.out.Int("status", protocol.Unavailable).Send()
+		_ = s.out.Int("status", protocol.Unavailable).Send()
+		return false
 	}
-	return start, s.out.Int("status", protocol.Ready).Send()
+	if s.out.Int("status", protocol.Ready).Send() != nil {
+		return false
+	}
+	network, err := s.receive()
+	if err != nil {
+		s.log.Warn("receive remote SMTP peer file descriptor: %v", maillog.Errno(err))
+		return false
+	}
+	defer network.Close()
+	s.plain.SetDeadline(time.Time{})
+	stop := s.heartbeat()
+	defer stop()
+	return start(network)
+}
+
+// receive takes the network connection.
+func (s *session) receive() (net.Conn, error) {
+	fd, err := fdpass.Recv(s.plain)
+	if err != nil {
+		return nil, err
+	}
+	defer fd.Close()
+	return net.FileConn(fd)
 }
 
 // accept is a session with ServerRole.
-func (s *session) accept(network net.Conn) {
-	s.log.Info("CONNECT from %s", s.Endpoint)
-	defer s.log.Info("DISCONNECT %s", s.Endpoint)
+func (s *session) accept(network net.Conn) bool {
 	conn, _, ok := s.server.acceptor.Accept(s.ctx, network, s.Endpoint, s.limit(s.Handshake))
 	if ok {
 		s.relay(conn, network)
 	}
+	return ok
 }
 
 // connect is a session with ClientRole.
-func (s *session) connect(c *connector, network net.Conn) {
-	s.log.Info("CONNECT to %s", s.Endpoint)
-	defer s.log.Info("DISCONNECT %s", s.Endpoint)
-	conn, result, ok := c.connect(s.ctx, network, s.wanted, s.limit(s.Handshake))
+func (s *session) connect(c *connector, wanted *protocol.Client, network net.Conn) bool {
+	conn, result, ok := c.connect(s.ctx, network, wanted, s.limit(s.Handshake))
 	if !ok {
-		return
+		return false
 	}
 	if s.Flags&protocol.SendContext != 0 {
 		s.plain.SetWriteDeadline(time.Now().Add(setupTimeout))
 		if err := result.Write(s.out); err != nil {
-			return
+			s.log.Warn("cannot send TLS context: %v", maillog.Errno(err))
+			return true
 		}
 		s.plain.SetWriteDeadline(time.Time{})
 	}
 	s.relay(conn, network)
+	return true
 }
 
 // maxTimeout bounds what a client can ask for.

@@ -215,6 +215,11 @@ func TestJudgements(t *testing.T) {
 		{"fingerprint", func(c *protocol.Client) {
 			c.Level, c.Match = mailtls.LevelFingerprint, []string{sha256.Cert(cert.Leaf)}
 		}, secured},
+		{"fingerprint by record", func(c *protocol.Client) {
+			c.Level, c.Match, c.HasTLSA = mailtls.LevelFingerprint, nil, true
+			c.TLSA = []mailtls.TLSA{{Usage: 3, Selector: 1, MatchType: mailtls.MatchPrivate, Data: sha256.Sum(cert.Leaf.RawSubjectPublicKeyInfo)}}
+		}, secured},
+		{"nexthop", func(c *protocol.Client) { c.Match, c.NextHop = []string{"hostname", "nexthop"}, "mx.good.test" }, secured},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dialed, accepted := unixPair(t, "tcp", "127.0.0.1:0")
@@ -253,7 +258,7 @@ func TestUnavailable(t *testing.T) {
 		t.Error(err)
 	}
 	text := strings.Join(b.log.Lines(), "\n")
-	for _, want := range []string{"TLS server role is disabled with tlsproxy_tls_security_level or tlsproxy_use_tls", "missing attribute remote_endpoint", "tls_high_cipherlist", "cannot load Certification Authority data"} {
+	for _, want := range []string{"TLS server role is disabled with tlsproxy_tls_security_level or tlsproxy_use_tls", "unexpected attribute foo from plaintext (expecting: remote_endpoint)", "tlsp_get_request_event: bad request flags: 0x7", "TLS handshake failed for service= peer=", "(server) 'tls_high_cipherlist=aNULL:-aNULL:HIGH:@STRENGTH' != (client) 'tls_high_cipherlist=X'", "cannot load Certification Authority data"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is not in\n%s", want, text)
 		}
@@ -267,7 +272,7 @@ func FuzzRequest(f *testing.F) {
 	logger, _ := maillog.Capture()
 	f.Fuzz(func(t *testing.T, data []byte) {
 		d := &daemon{log: logger}
-		d.client = clientRole{log: logger, connectors: map[string]*connector{}, sessions: mailtls.NewSessionCache(0)}
+		d.client = clientRole{log: logger, usual: &protocol.Client{}, connectors: map[string]*connector{}, sessions: mailtls.NewSessionCache(0)}
 		client, server := unixPair(t, "unix", filepath.Join(t.TempDir(), "s"))
 		done := make(chan bool)
 		go func() { d.serve(t.Context(), server.(stream), func() {}); server.Close(); close(done) }()

@@ -7,6 +7,7 @@ package tlsproxy
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"posthaste/pkg/ipc/attr"
@@ -46,11 +47,15 @@ type Request struct {
 
 // ReadRequest reads the first list of a client.
 func ReadRequest(in *attr.Reader) (r Request, err error) {
-	var handshake, session int
-	err = in.Scan(attr.Str("remote_endpoint", &r.Endpoint), attr.Int("flags", &r.Flags), attr.Int("timeout", &handshake),
-		attr.Int("timeout", &session), attr.Str("serverid", &r.ServerID))
-	r.Handshake, r.Session = time.Duration(handshake)*time.Second, time.Duration(session)*time.Second
-	return r, err
+	list, err := in.List()
+	if err != nil {
+		return r, err
+	}
+	s := &scanner{list: list, from: in.From()}
+	r.Endpoint, r.Flags = s.next("remote_endpoint"), s.num("flags")
+	r.Handshake, r.Session = time.Duration(s.num("timeout"))*time.Second, time.Duration(s.num("timeout"))*time.Second
+	r.ServerID = s.next("serverid")
+	return r, s.err
 }
 
 // Write sends it.
@@ -101,6 +106,15 @@ type Client struct {
 // EngineKey is the same for clients that can share certificates and anchors.
 func (c *Client) EngineKey() string {
 	return fmt.Sprintf("%q", []any{c.Files, c.CAFile, c.CAPath, c.Digest, c.Depth, c.Parameters["tls_append_default_CA"]})
+}
+
+// Settings are the names and values of what an engine is made of, in the order
+// in which they are sent.
+func (c *Client) Settings() [][2]string {
+	f := &c.Files
+	return [][2]string{{"log_param", c.LogParam}, {"log_level", c.LogLevel}, {"verifydepth", strconv.Itoa(c.Depth)},
+		{"chain_files", f.Chain}, {"cert_file", f.Cert}, {"key_file", f.Key}, {"dcert_file", f.DCert}, {"dkey_file", f.DKey},
+		{"eccert_file", f.ECCert}, {"eckey_file", f.ECKey}, {"CAfile", c.CAFile}, {"CApath", c.CAPath}, {"mdalg", c.Digest}}
 }
 
 // scanner takes attributes off a list in strict order; the first error sticks.
@@ -211,11 +225,11 @@ func (c *Client) Write(out *attr.Writer) error {
 	for _, name := range Parameters {
 		out.Str(name, c.Parameters[name])
 	}
-	out.Str("log_param", c.LogParam).Str("log_level", c.LogLevel).Int("verifydepth", c.Depth).Str("cache_type", c.CacheType)
-	f := c.Files
-	for _, a := range [][2]string{{"chain_files", f.Chain}, {"cert_file", f.Cert}, {"key_file", f.Key}, {"dcert_file", f.DCert}, {"dkey_file", f.DKey},
-		{"eccert_file", f.ECCert}, {"eckey_file", f.ECKey}, {"CAfile", c.CAFile}, {"CApath", c.CAPath}, {"mdalg", c.Digest}} {
+	for _, a := range c.Settings() {
 		out.Str(a[0], a[1])
+		if a[0] == "verifydepth" {
+			out.Str("cache_type", c.CacheType)
+		}
 	}
 	out.Int("timeout", 0).Int("tls_level", int(c.Level))
 	for _, a := range [][2]string{{"nexthop", c.NextHop}, {"host", c.Host}, {"namaddr", c.NamAddr}, {"sni", c.SNI}, {"serverid", c.ServerID}, {"helo", c.Helo},

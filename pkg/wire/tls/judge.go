@@ -1,9 +1,13 @@
 package mailtls
 
 import (
+	"bytes"
 	"crypto/x509"
+	"encoding/hex"
 	"strings"
 	"time"
+
+	"posthaste/pkg/wire/dns"
 )
 
 // Judge compares a server's certificate with what a client wants of it
@@ -78,5 +82,37 @@ func (j *Judge) fingerprint(c *x509.Certificate, peer string) Judgement {
 			return Judgement{Trust: Verified, Matched: strings.ToUpper(strings.ReplaceAll(want, ":", ""))}
 		}
 	}
+	for _, t := range j.TLSA {
+		digest := map[int][]byte{0: c.Raw, 1: c.RawSubjectPublicKeyInfo}[t.Selector]
+		if t.Usage == UsageEndEntity && t.MatchType == MatchPrivate && digest != nil && bytes.Equal(t.Data, j.Digest.Sum(digest)) {
+			return Judgement{Trust: Verified, Matched: strings.ToUpper(hex.EncodeToString(t.Data))}
+		}
+	}
 	return Judgement{Trust: Untrusted, Problem: certFailed + peer + ": " + NoTLSA}
+}
+
+// References turns the words of a match list (smtp_tls_secure_cert_match) into
+// names: "nexthop", "dot-nexthop" and "hostname" are what they are called
+// after, and all others are names, with a dot for what is below them.
+func References(words []string, nexthop, host string) []string {
+	var out []string
+	for _, word := range words {
+		name, dot := word, ""
+		switch strings.ToLower(word) {
+		case "nexthop":
+			name = nexthop
+		case "dot-nexthop":
+			name, dot = nexthop, "."
+		case "hostname":
+			name = host
+		default:
+			if strings.HasPrefix(word, ".") {
+				name, dot = word[1:], "."
+			}
+		}
+		if ascii, ok := dns.ASCII(name); ok && ascii != "" {
+			out = append(out, dot+ascii)
+		}
+	}
+	return out
 }

@@ -94,7 +94,7 @@ func TestTicketsAreShared(t *testing.T) {
 			if !shared {
 				tickets.Source = nil
 			}
-			client, server := net.Pipe()
+			client, server := loopback(t)
 			var use TicketUse
 			cfg := &tls.Config{Certificates: []tls.Certificate{cert}, MaxVersion: version}
 			tickets.Arm(t.Context(), cfg, &use)
@@ -137,4 +137,22 @@ func FuzzTicket(f *testing.F) {
 			t.Error("a ticket that was never issued")
 		}
 	})
+}
+
+// loopback is a connection; a pipe without a buffer would have both sides wait
+// for each other, with a ticket and the end of the handshake.
+func loopback(t *testing.T) (client, server net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if client, err = net.Dial("tcp", l.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	if server, err = l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	return client, server
 }

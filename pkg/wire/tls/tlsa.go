@@ -21,6 +21,10 @@ const (
 	UsageEndEntity   = 3
 )
 
+// MatchPrivate is the match type of a record that was made of a fingerprint: its
+// data is the digest by the configured algorithm.
+const MatchPrivate = 255
+
 // matches reports whether a certificate is the one of the record.
 func (t TLSA) matches(c *x509.Certificate) bool {
 	data := c.Raw
