@@ -203,3 +203,17 @@ func TestUnusable(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// FuzzReview: no master.cf makes the review panic.
+func FuzzReview(f *testing.F) {
+	f.Add("smtp inet n - y - - smtpd -o {a = b} -vo c=d -o")
+	f.Add("x unix\n  -o smtpd_relay_restrictions={permit} -o virtual_alias_maps=pipemap:{hash:/a,{b}}")
+	f.Fuzz(func(t *testing.T, master string) {
+		dir := t.TempDir()
+		write(t, dir+"/main.cf", "relayhost = x\n")
+		write(t, dir+"/master.cf", master)
+		if _, err := Review(conf.FromMap(map[string]string{"config_directory": dir}), today, nil); err != nil {
+			t.Error(err)
+		}
+	})
+}
