@@ -270,21 +270,19 @@ func ids(r record) (uid, gid int, err error) {
 	return uid, gid, nil
 }
 
-// postInstall does what is asked of the original's post-install script. The
-// actions that change configuration files are not part of it.
+// postInstall does what is asked of the original's post-install script.
 func (t *tool) postInstall(args []string) int {
 	fail := func(format string, a ...any) int {
 		fmt.Fprintf(t.env.Stderr, "post-install: Error: "+format+"\n", a...)
 		return 1
 	}
 	create, set, upgrade := false, false, false
-	for _, arg := range args {
-		name, value, assignment := strings.Cut(arg, "=")
+	rest, err := t.assign(args)
+	if err != nil {
+		return fail("%v", err)
+	}
+	for _, arg := range rest {
 		switch {
-		case assignment:
-			if have, ok := lookup(t.environ, name); !ok || have != value {
-				return fail("%s: changing installation parameters is not supported; use postconf -e", arg)
-			}
 		case arg == "create-missing":
 			create = true
 		case strings.HasPrefix(arg, "set-perm"):
@@ -308,7 +306,7 @@ func (t *tool) postInstall(args []string) int {
 	if !create {
 		return fail("no action given: create-missing, set-permissions, upgrade-permissions or upgrade-configuration")
 	}
-	err := t.createMissing()
+	err = t.createMissing()
 	if err == nil && (set || upgrade) {
 		err = t.setPermissions(upgrade && !set)
 	}
@@ -316,13 +314,4 @@ func (t *tool) postInstall(args []string) int {
 		return fail("%v", err)
 	}
 	return 0
-}
-
-func lookup(environ []string, name string) (string, bool) {
-	for _, e := range environ {
-		if v, ok := strings.CutPrefix(e, name+"="); ok {
-			return v, true
-		}
-	}
-	return "", false
 }

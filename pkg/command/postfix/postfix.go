@@ -147,11 +147,7 @@ func (t *tool) configure(logs maillog.Config, words []string) {
 		t.log.Fatal("%v", err)
 	}
 	t.config = c
-	t.dirs = directories{
-		command: c.String("command_directory"), daemon: c.String("daemon_directory"), data: c.String("data_directory"),
-		meta: c.String("meta_directory"), queue: c.String("queue_directory"), config: c.Dir(),
-		shlib: c.String("shlib_directory"), owner: c.String("mail_owner"), setgid: c.String("setgid_group"),
-	}
+	t.directories()
 	if os.Geteuid() != 0 {
 		t.rootless = cred.Owns(t.dirs.queue)
 		t.notRoot(t.rootless)
@@ -168,6 +164,16 @@ func (t *tool) configure(logs maillog.Config, words []string) {
 	t.log.Reset(logs)
 	if err := logging.Export(c, logs); err != nil {
 		t.log.Fatal("%v", err)
+	}
+}
+
+// directories takes from the configuration where things are.
+func (t *tool) directories() {
+	c := t.config
+	t.dirs = directories{
+		command: c.String("command_directory"), daemon: c.String("daemon_directory"), data: c.String("data_directory"),
+		meta: c.String("meta_directory"), queue: c.String("queue_directory"), config: c.Dir(),
+		shlib: c.String("shlib_directory"), owner: c.String("mail_owner"), setgid: c.String("setgid_group"),
 	}
 }
 

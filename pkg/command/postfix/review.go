@@ -1,8 +1,10 @@
 package postfix
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"time"
@@ -25,7 +27,7 @@ func (t *tool) check(args []string) int {
 		return code
 	}
 	code := t.checkWarn()
-	findings, err := review.Review(t.config, time.Now())
+	findings, err := review.Review(t.config, time.Now(), t.unused())
 	if err != nil {
 		t.script.Warn("the configuration could not be reviewed: %v", err)
 	}
@@ -45,6 +47,18 @@ func (t *tool) check(args []string) int {
 		t.say(string(text))
 	}
 	return code
+}
+
+// unused asks postconf for the settings that nothing reads. What is wrong with
+// it the review finds itself.
+func (t *tool) unused() []review.Unused {
+	var out bytes.Buffer
+	cmd := exec.Command(t.dirs.command+"/postconf", "-c", t.dirs.config, "mail_name")
+	cmd.Env, cmd.Stderr = t.environ, &out
+	if err := cmd.Run(); err != nil {
+		return nil
+	}
+	return review.ParseUnused(out.String())
 }
 
 // unusable says why the running mail system should not take the configuration:

@@ -152,3 +152,31 @@ func TestMend(t *testing.T) {
 		t.Errorf("tlsmgr that is commented out:\n%s", master)
 	}
 }
+
+func TestAssign(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "main.cf"), []byte("# c\ndata_directory = /old\nbiff = no\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	tl := &tool{config: conf.FromMap(map[string]string{"config_directory": dir, "data_directory": "/old"})}
+	tl.directories()
+	if rest, err := tl.assign([]string{"set-permissions", "data_directory=/old"}); err != nil || len(rest) != 1 {
+		t.Error(rest, err)
+	}
+	text, _ := os.ReadFile(filepath.Join(dir, "main.cf"))
+	if strings.Count(string(text), "\n") != 3 {
+		t.Errorf("changed without need:\n%s", text)
+	}
+	if rest, err := tl.assign([]string{"data_directory=/new", "create-missing"}); err != nil || len(rest) != 1 || tl.dirs.data != "/new" {
+		t.Error(rest, err, tl.dirs)
+	}
+	text, _ = os.ReadFile(filepath.Join(dir, "main.cf"))
+	if got := string(text); !strings.HasPrefix(got, "# c\ndata_directory = /new\nbiff = no\n") || strings.Count(got, "\n") != 3+14 || !strings.Contains(got, "\nsetgid_group = postdrop\n") {
+		t.Errorf("main.cf:\n%s", got)
+	}
+	for _, bad := range []string{"biff=no", "data_directory=", "data_directory=a b"} {
+		if _, err := tl.assign([]string{bad}); err == nil {
+			t.Errorf("%s is accepted", bad)
+		}
+	}
+}

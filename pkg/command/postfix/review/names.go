@@ -2,38 +2,57 @@ package review
 
 import (
 	"cmp"
-	"errors"
-	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
-	"posthaste/pkg/command/postconf"
 	"posthaste/pkg/conf"
 	"posthaste/pkg/conf/macro"
 )
 
-// unknown finds the settings that nothing reads.
-func (r *reviewer) unknown() error {
-	list, err := postconf.FindUnused(r.config.Dir())
-	var bad *macro.Error
-	if errors.As(err, &bad) {
-		return nil // values finds it, with its place
+// Unused is a setting that nothing reads: its name is no parameter, no value
+// refers to it, and no table's name makes it a database client's.
+type Unused struct {
+	File string // main.cf or master.cf, with its directory
+	Name string
+}
+
+// unusedWarning is what postconf says of such a setting.
+var unusedWarning = regexp.MustCompile(`(?m)^[^:]*: warning: (.*/(?:main|master)\.cf): unused parameter: ([^=]*)=`)
+
+// ParseUnused finds the unused settings in what postconf wrote to standard
+// error.
+func ParseUnused(stderr string) []Unused {
+	var list []Unused
+	for _, m := range unusedWarning.FindAllStringSubmatch(stderr, -1) {
+		list = append(list, Unused{m[1], m[2]})
 	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", r.mainFile, err)
-	}
+	return list
+}
+
+// unknown tells of the settings that nothing reads. Postconf does not say in
+// which services of master.cf they are: all that set the name are meant.
+func (r *reviewer) unknown(list []Unused) {
 	for _, u := range list {
-		p := place{r, nil}
-		if u.Service != "" && u.Index < len(r.services) {
-			p.s = r.services[u.Index]
-		}
-		if near := r.nearest(u.Name); near != "" {
-			p.add(KindUnknown, u.Name, "unknown parameter %s; is %s meant?", u.Name, near)
-		} else {
-			p.add(KindUnknown, u.Name, "unknown parameter %s", u.Name)
+		switch u.File {
+		case r.mainFile:
+			r.addUnknown(place{r, nil}, u.Name)
+		case r.masterFile:
+			for _, s := range r.services {
+				if slices.Contains(s.names, u.Name) {
+					r.addUnknown(place{r, s}, u.Name)
+				}
+			}
 		}
 	}
-	return nil
+}
+
+func (r *reviewer) addUnknown(p place, name string) {
+	if near := r.nearest(name); near != "" {
+		p.add(KindUnknown, name, "unknown parameter %s; is %s meant?", name, near)
+	} else {
+		p.add(KindUnknown, name, "unknown parameter %s", name)
+	}
 }
 
 // nearest returns the known name that is most like the given one, or "".

@@ -44,8 +44,9 @@ const (
 )
 
 // Review looks at main.cf and master.cf in the directory of c, which has been
-// read from there. The findings come in the order of files and lines.
-func Review(c *conf.Config, now time.Time) ([]Finding, error) {
+// read from there; unused is what postconf says about them. The findings come
+// in the order of files and lines.
+func Review(c *conf.Config, now time.Time, unused []Unused) ([]Finding, error) {
 	r := &reviewer{config: c, now: now, mainFile: filepath.Join(c.Dir(), "main.cf"), masterFile: filepath.Join(c.Dir(), "master.cf"), lines: map[string]int{}}
 	if err := r.readMain(); err != nil {
 		return nil, err
@@ -53,9 +54,7 @@ func Review(c *conf.Config, now time.Time) ([]Finding, error) {
 	if err := r.readMaster(); err != nil {
 		return nil, err
 	}
-	if err := r.unknown(); err != nil {
-		return nil, err
-	}
+	r.unknown(unused)
 	for _, look := range []func(){r.values, r.tables, r.certificates, r.relay, r.domains, r.notRead} {
 		look()
 	}

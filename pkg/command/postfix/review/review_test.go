@@ -1,11 +1,13 @@
 package review
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"io"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -13,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"posthaste/pkg/command"
+	"posthaste/pkg/command/postconf"
 	"posthaste/pkg/conf"
 )
 
@@ -67,16 +71,17 @@ func review(t *testing.T, dir, main, master string) string {
 		"mynetworks = 127.0.0.0/8 [::1]/128\n"
 	write(t, filepath.Join(dir, "main.cf"), strings.ReplaceAll(head+main, "DIR", dir))
 	write(t, filepath.Join(dir, "master.cf"), strings.ReplaceAll(master, "DIR", dir))
-	var fatal string
 	settings, err := conf.ReadSettings(filepath.Join(dir, "main.cf"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	settings["config_directory"] = dir
 	c := conf.FromMap(settings)
-	findings, err := Review(c, today)
-	if err != nil || fatal != "" {
-		t.Fatal(err, fatal)
+	var stderr bytes.Buffer
+	postconf.Run([]string{"postconf", "-c", dir, "mail_name"}, command.Env{Stdout: io.Discard, Stderr: &stderr})
+	findings, err := Review(c, today, ParseUnused(stderr.String()))
+	if err != nil {
+		t.Fatal(err)
 	}
 	var lines []string
 	for _, f := range findings {
@@ -197,4 +202,18 @@ func TestUnusable(t *testing.T) {
 	if got := strings.Join(names, " "); got != "smtpd_hard_error_limit maildrop_time_limit smtpd_recipient_limit" {
 		t.Error(got)
 	}
+}
+
+// FuzzReview: no master.cf makes the review panic.
+func FuzzReview(f *testing.F) {
+	f.Add("smtp inet n - y - - smtpd -o {a = b} -vo c=d -o")
+	f.Add("x unix\n  -o smtpd_relay_restrictions={permit} -o virtual_alias_maps=pipemap:{hash:/a,{b}}")
+	f.Fuzz(func(t *testing.T, master string) {
+		dir := t.TempDir()
+		write(t, dir+"/main.cf", "relayhost = x\n")
+		write(t, dir+"/master.cf", master)
+		if _, err := Review(conf.FromMap(map[string]string{"config_directory": dir}), today, nil); err != nil {
+			t.Error(err)
+		}
+	})
 }
