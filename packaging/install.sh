@@ -24,6 +24,7 @@ for p in $sbin; do
 done
 for p in $names; do ln -sfn ../sbin/sendmail "$dest/usr/bin/$p"; done
 ln -sfn ../sbin/sendmail "$dest/usr/lib/sendmail"
+ln -sfn ../sbin/rmail "$dest/usr/bin/rmail"
 
 # postdrop and postqueue open directories of the group postdrop for their caller.
 if [ "$(id -u)" = 0 ] && getent group postdrop >/dev/null; then

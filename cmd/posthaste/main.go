@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"posthaste/pkg/command/fsstone"
 	"posthaste/pkg/command/postalias"
 	"posthaste/pkg/command/postcat"
 	"posthaste/pkg/command/postconf"
@@ -19,10 +20,16 @@ import (
 	"posthaste/pkg/command/postlock"
 	"posthaste/pkg/command/postlog"
 	"posthaste/pkg/command/postmap"
+	"posthaste/pkg/command/postmulti"
 	"posthaste/pkg/command/postqueue"
 	"posthaste/pkg/command/postsuper"
+	"posthaste/pkg/command/qmqpsink"
+	"posthaste/pkg/command/qmqpsource"
 	"posthaste/pkg/command/qshape"
+	"posthaste/pkg/command/rmail"
 	"posthaste/pkg/command/sendmail"
+	"posthaste/pkg/command/smtpsink"
+	"posthaste/pkg/command/smtpsource"
 	"posthaste/pkg/daemon/anvil"
 	"posthaste/pkg/daemon/bounce"
 	"posthaste/pkg/daemon/cleanup"
@@ -57,6 +64,7 @@ var programs = map[string]func(args []string) int{
 	"dnsblog":         dnsblog.Main,
 	"error":           erroragent.Main,
 	"flush":           flush.Main,
+	"fsstone":         fsstone.Main,
 	"lmtp":            smtp.Main,
 	"local":           local.Main,
 	"mailq":           sendmail.Main,
@@ -76,16 +84,22 @@ var programs = map[string]func(args []string) int{
 	"postlog":         postlog.Main,
 	"postlogd":        postlogd.Main,
 	"postmap":         postmap.Main,
+	"postmulti":       postmulti.Main,
 	"postqueue":       postqueue.Main,
 	"postsuper":       postsuper.Main,
 	"proxymap":        proxymap.Main,
 	"qmgr":            qmgr.Main,
+	"qmqp-sink":       qmqpsink.Main,
+	"qmqp-source":     qmqpsource.Main,
 	"qmqpd":           qmqpd.Main,
 	"qshape":          qshape.Main,
+	"rmail":           rmail.Main,
 	"scache":          scache.Main,
 	"sendmail":        sendmail.Main,
 	"showq":           showq.Main,
 	"smtp":            smtp.Main,
+	"smtp-sink":       smtpsink.Main,
+	"smtp-source":     smtpsource.Main,
 	"smtpd":           smtpd.Main,
 	"spawn":           spawn.Main,
 	"trivial-rewrite": rewrite.Main,

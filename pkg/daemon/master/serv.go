@@ -86,12 +86,6 @@ func (m *master) service(e mastercf.Entry) (*serv, inetName, error) {
 		}
 		s.name = class + "/" + e.Name
 	}
-	if e.Command == "nqmgr" {
-		m.log.Warn("please update the %s/master.cf file; the new queue manager", m.config.Dir())
-		m.log.Warn("(old name: nqmgr) has become the standard queue manager (new name: qmgr)")
-		m.log.Warn("support for the name old name (nqmgr) will be removed from Postfix")
-		e.Command = "qmgr"
-	}
 	s.path = m.params.daemonDir + "/" + e.Command
 	s.stressed = remote && s.maxproc > 1
 	s.argv = m.argvHead(e, s)

@@ -84,7 +84,7 @@ func (m *manager) open(msg *message) ([]deliver.Recipient, bool) {
 		m.putBack(id, queue.Incoming, lockedDelay)
 		return nil, false
 	}
-	env, rcpts, err := envelope.Read(f, m.readerOptions(msg, maxBatch, true))
+	env, rcpts, err := envelope.Read(f, m.readerOptions(msg, m.firstBatch, true))
 	switch {
 	case errors.Is(err, envelope.ErrCorrupt):
 		m.corrupt(id)

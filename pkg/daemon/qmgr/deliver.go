@@ -3,7 +3,6 @@ package qmgr
 import (
 	"context"
 	"errors"
-	"io"
 	"os"
 	"strings"
 	"syscall"
@@ -11,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"posthaste/pkg/daemon/qmgr/sched"
+	"posthaste/pkg/ipc/attr"
 	"posthaste/pkg/ipc/deliver"
 	"posthaste/pkg/ipc/dial"
 	"posthaste/pkg/message/dsn"
@@ -63,14 +63,22 @@ func (m *manager) connect(t *sched.Transport) (*dial.Conn, bool) {
 	conn.Close()
 	switch {
 	case m.ctx.Err() != nil:
+	case errors.Is(err, syscall.ECONNRESET):
+		m.log.Warn("%s/%s socket: premature disconnect", dial.Private, t.Name)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		m.log.Fatal("timeout connecting to transport: %s", t.Name)
-	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET):
-		m.log.Warn("%s/%s socket: premature disconnect", dial.Private, t.Name)
 	default:
-		m.log.Warn("%s/%s socket: malformed response", dial.Private, t.Name)
+		m.warnSocket(t.Name, err)
 	}
 	return nil, false
+}
+
+// warnSocket tells how an agent broke the protocol.
+func (m *manager) warnSocket(transport string, err error) {
+	if broken := (*attr.Error)(nil); errors.As(err, &broken) {
+		m.log.Warn("%v", broken)
+	}
+	m.log.Warn("%s/%s socket: malformed response", dial.Private, transport)
 }
 
 // exchange sends a request and reads the final reply.
@@ -90,7 +98,7 @@ func (m *manager) exchange(conn *dial.Conn, transport string, e *sched.Entry) sc
 		m.log.Fatal("%s: timeout receiving delivery status from transport: %s", e.Message.ID, transport)
 		return sched.Result{Outcome: sched.Unreplied}
 	default:
-		m.log.Warn("%s/%s socket: malformed response", dial.Private, transport)
+		m.warnSocket(transport, err)
 		return sched.Result{Outcome: sched.Unreplied}
 	}
 	r := sched.Result{Incomplete: reply.Status != deliver.Done, HasReason: reply.Trouble.Reason != ""}
@@ -99,7 +107,7 @@ func (m *manager) exchange(conn *dial.Conn, transport string, e *sched.Entry) sc
 			st.Code = "4.0.0"
 		}
 		if st.Reason == "" {
-			st.Reason = "unknown error"
+			st.Reason, r.HasReason = "unknown error", r.Incomplete
 		}
 		r.Destination = &sched.Reason{Status: st.Code, Text: "delivery temporarily suspended: " + st.Reason}
 	}

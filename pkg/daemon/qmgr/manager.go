@@ -48,18 +48,25 @@ type manager struct {
 	finishers pool
 	incoming  *scanner
 	deferred  *scanner
-	favour    bool // deferred gets the next place
+	favour    bool      // deferred gets the next place
+	lastTaken time.Time // from deferred
 }
 
-func newManager(c *conf.Config, log *maillog.Logger, spool *queue.Spool, tokens *flow.Control) *manager {
+// newManager makes a queue manager; old is for the scheduler of oqmgr.
+func newManager(c *conf.Config, log *maillog.Logger, spool *queue.Spool, tokens *flow.Control, old bool) *manager {
 	s := load(c, log)
+	perMessage := s.rcptMinimum
+	if old {
+		s.firstBatch = max(1, min(maxBatch, s.rcptLimit*s.fudge/100))
+		perMessage = s.firstBatch
+	}
 	local := dial.Dialer{Dir: spool.Dir(), Timeout: s.ipcTimeout, Log: log}
 	m := &manager{
 		settings:   s,
 		log:        log,
 		spool:      spool,
 		flow:       tokens,
-		transports: &transports{conf: c, log: log, known: make(map[string]sched.TransportConfig)},
+		transports: &transports{conf: c, log: log, old: old, known: make(map[string]sched.TransportConfig)},
 		services:   bounce.ServicesFrom(c),
 		flusher:    flush.Client{Dialer: local, Service: c.String("flush_service_name")},
 		agents:     dial.Dialer{Dir: spool.Dir(), Timeout: s.daemonTimeout, Log: log},
@@ -83,7 +90,7 @@ func newManager(c *conf.Config, log *maillog.Logger, spool *queue.Spool, tokens 
 	m.sched = sched.New(sched.Config{
 		MessageActiveLimit:      s.activeLimit,
 		MessageRecipientLimit:   s.rcptLimit,
-		MessageRecipientMinimum: s.rcptMinimum,
+		MessageRecipientMinimum: perMessage,
 		MinimalBackoff:          s.minimalBackoff,
 		TransportRetry:          s.transportRetry,
 		ClogWarn:                s.clogWarn,
@@ -91,6 +98,7 @@ func newManager(c *conf.Config, log *maillog.Logger, spool *queue.Spool, tokens 
 		MaxPending:              maxPending,
 		ErrorService:            s.errorService,
 		RetryService:            retryService,
+		RoundRobin:              old,
 		Transport:               m.transports.get,
 		Info:                    log.Info,
 		Warn:                    log.Warn,
@@ -164,6 +172,9 @@ func (m *manager) arm(timer *time.Timer) {
 	if at, ok := m.sched.Deadline(); ok {
 		d = max(0, time.Until(at))
 	}
+	if m.paced() {
+		d = min(d, pace)
+	}
 	timer.Reset(d)
 }
 
@@ -208,29 +219,38 @@ func (m *manager) feeds() (in, def <-chan candidate) {
 	if m.readers.busy() {
 		return nil, nil
 	}
-	first, second := m.incoming, m.deferred
-	if m.favour {
-		first, second = second, first
+	order := []*scanner{m.incoming, m.deferred}
+	switch {
+	case m.paced():
+		order = order[:1]
+	case m.favour:
+		order[0], order[1] = order[1], order[0]
 	}
-	select {
-	case c := <-first.out:
-		m.favour = first == m.incoming
-		m.take(c)
-		return m.ifRoom()
-	default:
-	}
-	select {
-	case c := <-second.out:
-		m.favour = second == m.incoming
-		m.take(c)
-	default:
+	for _, s := range order {
+		select {
+		case c := <-s.out:
+			m.favour = s == m.incoming
+			m.take(c)
+			return m.ifRoom()
+		default:
+		}
 	}
 	return m.ifRoom()
+}
+
+// paced tells that deferred mail has to wait a moment: agents have enough to do, and
+// what is activated now would only stand before the new mail that comes later. Some
+// goes on, for transports whose agents are not the busy ones.
+func (m *manager) paced() bool {
+	return m.sched.Startable() > enoughFor*m.processLimit && time.Since(m.lastTaken) < pace
 }
 
 func (m *manager) ifRoom() (in, def <-chan candidate) {
 	if len(m.ids) >= m.activeLimit || m.readers.busy() {
 		return nil, nil
+	}
+	if m.paced() {
+		return m.incoming.out, nil
 	}
 	return m.incoming.out, m.deferred.out
 }
@@ -241,6 +261,9 @@ func (m *manager) take(c candidate) {
 		return
 	}
 	m.ids[c.id] = true
+	if c.queue == queue.Deferred {
+		m.lastTaken = time.Now()
+	}
 	m.readers.run(func() {
 		msg, routed := m.activate(c)
 		m.post(func() {

@@ -50,8 +50,7 @@ func (d *daemon) start(rt *service.Runtime, name string) error {
 		rt.Log.Warn("(old name: nqmgr) has become the standard queue manager (new name: qmgr)")
 		rt.Log.Warn("support for the name old name (nqmgr) will be removed from Postfix")
 	}
-	d.m = newManager(rt.Config, rt.Log, rt.Queue, rt.FlowControl)
-	d.m.transports.simple = name == "oqmgr"
+	d.m = newManager(rt.Config, rt.Log, rt.Queue, rt.FlowControl, name == "oqmgr")
 	d.m.sites = d.sites
 	return nil
 }

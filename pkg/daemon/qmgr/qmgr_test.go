@@ -267,7 +267,7 @@ func (s *suite) message(q, sender string, created time.Time, rcpts []string, rec
 // start runs a queue manager until the returned function is called.
 func (s *suite) start(spool *queue.Spool) (m *manager, stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
-	m = newManager(conf.FromMap(s.set), s.log, spool, nil)
+	m = newManager(conf.FromMap(s.set), s.log, spool, nil, false)
 	done := make(chan struct{})
 	go func() {
 		m.run(ctx)

@@ -3,7 +3,9 @@ package qmgr
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
+	"iter"
 	"sync"
 	"time"
 
@@ -184,8 +186,12 @@ func (m *manager) trigger(requests []byte) {
 
 // reclaim moves what a predecessor had in the active queue back to incoming.
 func (m *manager) reclaim() {
-	for id, err := range m.spool.Scan(queue.Active) {
+	for id, err := range m.names(queue.Active) {
 		if err != nil {
+			continue
+		}
+		if !queue.ValidID(id) {
+			m.log.Warn("qmgr_move: ignored: queue %s id %s", queue.Active, id)
 			continue
 		}
 		if err := m.spool.SetTime(queue.Active, id, time.Now()); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -193,6 +199,24 @@ func (m *manager) reclaim() {
 		}
 		if err := m.spool.Move(queue.Active, queue.Incoming, id); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			m.log.Warn("%s: rename from %s to %s: %v", id, queue.Active, queue.Incoming, maillog.Errno(err))
+		}
+	}
+}
+
+// names are those of all files in a queue, also of what is no queue file.
+func (m *manager) names(q string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		w, err := m.spool.Walk(q)
+		if err != nil {
+			yield("", err)
+			return
+		}
+		defer w.Close()
+		for {
+			e, err := w.Next()
+			if err == io.EOF || !e.Leave && !yield(e.Name, err) {
+				return
+			}
 		}
 	}
 }

@@ -22,6 +22,8 @@ const (
 	maxFinishers  = 64                 // messages whose notices are being sent at once
 	maxPending    = 16                 // agent connections of a transport waiting for a greeting
 	maxBatch      = 5000               // recipients read in one go
+	enoughFor     = 3                  // requests for each agent process that wait when deferred mail is paced
+	pace          = time.Millisecond   // between files from deferred then
 	noticeTimeout = 1000 * time.Second // for bounce, defer and trace requests (§4.7)
 	clockSlack    = time.Minute        // by which a file's time may be off
 	lockedDelay   = time.Minute        // until a message that is still being delivered is looked at again
@@ -33,6 +35,8 @@ type settings struct {
 	activeLimit     int
 	rcptLimit       int
 	rcptMinimum     int
+	fudge           int // qmgr_fudge_factor, percent; for oqmgr
+	firstBatch      int // recipients read when a message is activated, at most
 	minimalBackoff  time.Duration
 	maximalBackoff  time.Duration
 	queueLifetime   time.Duration
@@ -66,6 +70,8 @@ func load(c *conf.Config, log *maillog.Logger) *settings {
 		activeLimit:     c.Int("qmgr_message_active_limit"),
 		rcptLimit:       c.Int("qmgr_message_recipient_limit"),
 		rcptMinimum:     c.Int("qmgr_message_recipient_minimum"),
+		fudge:           c.Int("qmgr_fudge_factor"),
+		firstBatch:      maxBatch,
 		minimalBackoff:  c.Duration("minimal_backoff_time"),
 		maximalBackoff:  c.Duration("maximal_backoff_time"),
 		queueLifetime:   c.Duration("maximal_queue_lifetime"),
@@ -122,9 +128,9 @@ func (s *settings) defers(transport string) bool {
 
 // transports finds out the parameters of each transport, once, for any goroutine.
 type transports struct {
-	conf   *conf.Config
-	log    *maillog.Logger
-	simple bool // oqmgr: no preemption
+	conf *conf.Config
+	log  *maillog.Logger
+	old  bool // oqmgr: no preemption, no recipient slots
 
 	mu    sync.Mutex
 	known map[string]sched.TransportConfig
@@ -145,7 +151,11 @@ func (t *transports) read(name string) sched.TransportConfig {
 	number := func(suffix string) int { return t.conf.TransportInt(name, suffix) }
 	span := func(suffix string) time.Duration { return t.conf.TransportDuration(name, suffix) }
 	feedback := func(suffix string) sched.Feedback {
-		f, err := sched.ParseFeedback(name+"_"+suffix, t.conf.TransportString(name, suffix))
+		param := name + "_" + suffix
+		if _, own := t.conf.Explicit(param); !own {
+			param = "default_" + suffix
+		}
+		f, err := sched.ParseFeedback(param, t.conf.TransportString(name, suffix))
 		if err != nil {
 			t.log.Warn("%v", err)
 		}
@@ -169,8 +179,8 @@ func (t *transports) read(name string) sched.TransportConfig {
 		RefillLimit:          number("recipient_refill_limit"),
 		RefillDelay:          span("recipient_refill_delay"),
 	}
-	if t.simple {
-		cfg.SlotCost = 0
+	if t.old {
+		cfg.SlotCost, cfg.RecipientPool, cfg.ExtraRecipients = 0, 0, 0
 	}
 	return cfg
 }

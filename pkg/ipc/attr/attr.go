@@ -14,6 +14,7 @@ package attr
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"strconv"
 )
@@ -60,6 +61,8 @@ func FormatInt(n int) string { return strconv.FormatUint(uint64(uint32(n)), 10) 
 // FormatLong formats a 64-bit number as it is sent: unsigned.
 func FormatLong(n int64) string { return strconv.FormatUint(uint64(n), 10) }
 
+var errNumber = errors.New("malformed numerical data")
+
 // ParseInt reads a 32-bit number, modulo its size, with an optional minus.
 func ParseInt(s string) (int, error) {
 	n, err := ParseLong(s)
@@ -74,7 +77,7 @@ func ParseLong(s string) (int64, error) {
 	}
 	u, err := strconv.ParseUint(digits, 10, 64)
 	if err != nil {
-		return 0, fmt.Errorf("malformed numerical data: %.100s", s)
+		return 0, fmt.Errorf("%w: %.100s", errNumber, s)
 	}
 	n := int64(u)
 	if negative {
@@ -134,7 +137,9 @@ func (l List) Scan(from string, fields ...Field) (int, error) {
 		}
 		if f.hash != nil {
 			*f.hash = l[i].Hash
-		} else if err := f.set(l[i].Value); err != nil {
+		} else if err := f.set(l[i].Value); errors.Is(err, errNumber) {
+			return n, &Error{Text: fmt.Sprintf("%v from %s while reading input attribute value: %.100s", errNumber, from, l[i].Value)}
+		} else if err != nil {
 			return n, &Error{Text: fmt.Sprintf("%v from %s while reading input attribute %s", err, from, f.name)}
 		}
 		i++

@@ -9,7 +9,7 @@ func (s *Scheduler) warnClog(q *Queue) {
 		return
 	}
 	now := s.cfg.Now()
-	if now.Sub(q.clogged) < s.cfg.ClogWarn {
+	if !q.clogged.IsZero() && now.Sub(q.clogged) < s.cfg.ClogWarn {
 		return
 	}
 	q.clogged = now

@@ -20,6 +20,7 @@ type Config struct {
 	MaxPending              int           // agent connections of a transport that may wait for their greeting; 0 = 2
 	ErrorService            string        // error_service_name; no feedback logging for it
 	RetryService            string        // the transport that defers ("retry")
+	RoundRobin              bool          // oqmgr: no job list, the destinations of a transport take turns
 
 	Transport func(name string) TransportConfig // asked once for each transport
 	Now       func() time.Time                  // nil = time.Now

@@ -84,6 +84,9 @@ func (s *Scheduler) leaveStack(j *Job) {
 
 // next selects the request that t starts now, or nil.
 func (s *Scheduler) next(t *Transport) *Entry {
+	if s.cfg.RoundRobin {
+		return s.nextByTurn(t)
+	}
 	e := s.search(t)
 	if e == nil && t.ready > 0 {
 		// Something is startable although its job was passed over.

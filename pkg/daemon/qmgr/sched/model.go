@@ -58,7 +58,8 @@ type Transport struct {
 	ready   int  // sum over the queues of what could start now
 	queues  map[string]*Queue
 
-	order   list[*Job] // the job list of §4.6
+	order   list[*Job]   // the job list of §4.6
+	turns   list[*Queue] // destinations with something startable, if these take turns
 	current *Job
 	blocker int        // jobs and queues with this mark are blocked
 	unread  list[*Job] // jobs with recipients to read, oldest first
@@ -94,8 +95,9 @@ type Queue struct {
 	lastDone  int64 // second in which a delivery ended; 0 = none yet
 	cache     bool  // deliveries follow each other closely
 	store     bool
-	clogged   time.Time
+	clogged   time.Time // of the last warning
 	peers     list[*peer]
+	turn      elem[*Queue] // in Transport.turns
 }
 
 // Reason says why a transport or destination is avoided: an enhanced status code

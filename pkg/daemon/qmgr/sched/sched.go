@@ -15,6 +15,7 @@ type Scheduler struct {
 	messages   int
 	rcpts      int
 	queues     int
+	ready      int // requests that could start now, of all transports
 	restingN   int // destinations that are dead and idle
 	out        []Action
 	timers     timers
@@ -42,6 +43,9 @@ func (s *Scheduler) Messages() int { return s.messages }
 
 // Recipients is the number of recipients in memory.
 func (s *Scheduler) Recipients() int { return s.rcpts }
+
+// Startable is the number of requests that wait for nothing but an agent.
+func (s *Scheduler) Startable() int { return s.ready }
 
 // Add takes a message into memory. Its first recipients come with Assign.
 func (s *Scheduler) Add(m *Message) {
@@ -139,13 +143,14 @@ func (s *Scheduler) transport(name string) *Transport {
 	if t != nil {
 		return t
 	}
-	t = &Transport{Name: name, Config: s.cfg.Transport(name).normal(), queues: make(map[string]*Queue), blocker: 1}
+	set := s.cfg.Transport(name)
+	t = &Transport{Name: name, Config: set.normal(), queues: make(map[string]*Queue), blocker: 1}
 	t.free = t.Config.RecipientPool
 	s.transports[name] = t
 	s.rotation = append(s.rotation, t)
-	if s.debugs(t) {
+	if s.cfg.FeedbackDebug {
 		for _, f := range []Feedback{t.Config.Positive, t.Config.Negative} {
-			s.cfg.Info("%s: %s feedback type %d value at %d: %g", name, f.Param, f.kind(), t.Config.InitialConcurrency, f.at(t.Config.InitialConcurrency))
+			s.cfg.Info("%s: %s feedback type %d value at %d: %.6g", name, f.Param, f.kind(), set.InitialConcurrency, f.at(set.InitialConcurrency))
 		}
 	}
 	return t
@@ -159,7 +164,7 @@ func (s *Scheduler) queue(t *Transport, name, nexthop string) *Queue {
 	if s.queues >= 2*s.cfg.MessageRecipientLimit && s.restingN > 0 {
 		s.dropResting()
 	}
-	q = &Queue{Name: name, Nexthop: nexthop, t: t, window: t.Config.InitialConcurrency, clogged: s.cfg.Now()}
+	q = &Queue{Name: name, Nexthop: nexthop, t: t, window: t.Config.InitialConcurrency}
 	t.queues[name] = q
 	s.queues++
 	return q
@@ -201,7 +206,11 @@ func (s *Scheduler) settle(q *Queue) {
 		n = max(0, min(q.window-q.busy, q.waiting))
 	}
 	q.t.ready += n - q.ready
+	s.ready += n - q.ready
 	q.ready = n
+	if s.cfg.RoundRobin {
+		q.takeTurns()
+	}
 	if n > 0 && q.blocker == q.t.blocker {
 		q.t.unblock()
 	}

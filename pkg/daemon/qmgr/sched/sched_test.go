@@ -603,6 +603,13 @@ func traffic(t *testing.T, seed int64) {
 // check verifies the counters that are kept incrementally.
 func check(t *testing.T, s *Scheduler) {
 	t.Helper()
+	all := 0
+	for _, tr := range s.rotation {
+		all += tr.ready
+	}
+	if all != s.Startable() {
+		t.Fatalf("%d startable, counted %d", all, s.Startable())
+	}
 	for _, tr := range s.rotation {
 		ready := 0
 		for _, q := range tr.queues {

@@ -45,7 +45,7 @@ func (s *Scheduler) negative(q *Queue, why Reason) bool {
 	}
 	cfg := &q.t.Config
 	q.cohorts += 1 / float64(q.window)
-	dead := cfg.FailedCohortLimit > 0 && q.cohorts >= cfg.FailedCohortLimit-1e-9
+	dead := cfg.FailedCohortLimit > 0 && q.cohorts >= cfg.FailedCohortLimit
 	if !dead {
 		fb := cfg.Negative.at(q.window)
 		s.debugFeedback(q, "throttle", fb)
@@ -57,10 +57,10 @@ func (s *Scheduler) negative(q *Queue, why Reason) bool {
 		}
 		q.window = max(q.window, 1)
 	}
-	s.debugQueue(q, "throttle")
 	if dead {
 		s.kill(q, why)
 	}
+	s.debugQueue(q, "throttle")
 	return dead
 }
 
@@ -105,13 +105,13 @@ func (s *Scheduler) suspend(q *Queue) {
 
 func (s *Scheduler) debugFeedback(q *Queue, what string, fb float64) {
 	if s.debugs(q.t) {
-		s.cfg.Info("qmgr_queue_%s: feedback %g", what, fb)
+		s.cfg.Info("qmgr_queue_%s: feedback %.6g", what, fb)
 	}
 }
 
 func (s *Scheduler) debugQueue(q *Queue, what string) {
 	if s.debugs(q.t) {
-		s.cfg.Info("qmgr_queue_%s: queue %s: limit %d window %d success %g failure %g fail_cohorts %g",
+		s.cfg.Info("qmgr_queue_%s: queue %s: limit %d window %d success %.6g failure %.6g fail_cohorts %.6g",
 			what, q.Name, q.t.Config.ConcurrencyLimit, q.window, q.success, q.failure, q.cohorts)
 	}
 }
