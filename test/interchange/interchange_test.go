@@ -14,11 +14,19 @@ import (
 	"posthaste/test/world"
 )
 
-// full says that every cell has every kind, with chroot and without; the table
-// in docs/interchange.md is then written anew. It takes about a quarter of an
-// hour. A short run gives most cells the kinds that use their daemon. Any other
-// value is a regular expression for the names of the cells to run.
-func full() bool { return os.Getenv("INTERCHANGE") == "full" }
+// chosen reads the environment variable INTERCHANGE: "full" gives every cell
+// every kind, with chroot and without, and writes docs/interchange.md anew,
+// which takes about a quarter of an hour; a short run gives most cells the
+// kinds that use their daemon. "REGEXP" picks cells by name, "full:REGEXP"
+// does and gives them all kinds.
+func chosen() (full, write bool, only string) {
+	only = os.Getenv("INTERCHANGE")
+	if only == "full" {
+		return true, true, ""
+	}
+	only, full = strings.CutPrefix(only, "full:")
+	return full, false, only
+}
 
 // machines is how many cells run at once.
 const machines = 4
@@ -51,12 +59,13 @@ type verdict struct {
 func TestExchange(t *testing.T) {
 	t.Parallel()
 	list := cells("y")
-	if full() {
+	full, write, only := chosen()
+	if full {
 		list = append(list, cells("n")...)
 	} else {
 		list = append(list, cells("n")[:2]...)
 	}
-	if only := os.Getenv("INTERCHANGE"); only != "" && !full() {
+	if only != "" {
 		re, err := regexp.Compile(only)
 		if err != nil {
 			t.Fatal(err)
@@ -76,7 +85,7 @@ func TestExchange(t *testing.T) {
 	for i, c := range list {
 		wait.Go(func() {
 			slots <- struct{}{}
-			verdicts[i] = c.judge()
+			verdicts[i] = c.judge(c.kinds(full))
 			<-slots
 		})
 	}
@@ -99,7 +108,7 @@ func TestExchange(t *testing.T) {
 		})
 	}
 	fmt.Fprintf(os.Stdout, "= interchange: %d cells of %d programs: %d as Debian's, %d skipped; %d transcripts of %d kinds compared\n", len(list), len(daemons), passed, skipped, transcripts, len(kinds))
-	if full() {
+	if write {
 		if err := writeExchange(list, verdicts); err != nil {
 			t.Error(err)
 		}
@@ -107,7 +116,7 @@ func TestExchange(t *testing.T) {
 }
 
 // judge runs a cell.
-func (c cell) judge() (v verdict) {
+func (c cell) judge(list []kind) (v verdict) {
 	if v.skipped = c.unbuilt(); v.skipped != "" {
 		return v
 	}
@@ -116,7 +125,6 @@ func (c cell) judge() (v verdict) {
 		return verdict{trouble: []string{err.Error()}}
 	}
 	defer w.Close()
-	list := c.kinds(full())
 	v.kinds = len(list)
 	want, err := reference()
 	if err != nil {

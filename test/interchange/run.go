@@ -149,12 +149,13 @@ func (r *run) pass(k kind, tag string) (string, error) {
 func (r *run) await(tag, said string, want, records []string) (string, error) {
 	previous := ""
 	for end := time.Now().Add(patience); ; time.Sleep(150 * time.Millisecond) {
+		settled := r.settled(tag) // before the transcript is made, which then has all there is
 		text := mask(said) + r.transcript(tag)
 		for _, s := range records {
 			text += r.record(s)
 		}
 		missing := slices.IndexFunc(want, func(s string) bool { return !strings.Contains(text, s) })
-		if missing < 0 && text == previous && !strings.Contains(text, notLogged) && r.settled(tag) {
+		if missing < 0 && text == previous && !strings.Contains(text, notLogged) && settled {
 			return text, nil
 		}
 		previous = text
