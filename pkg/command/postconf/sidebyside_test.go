@@ -42,9 +42,10 @@ type bench struct {
 }
 
 const (
-	benchDir = "/tmp/side"
-	theirs   = "/usr/sbin/postconf" // of a machine with Debian's suite
-	maxJobs  = 100                  // that run at once: Debian's program sleeps for a second before it fails
+	benchDir  = "/tmp/side"
+	theirs    = "/usr/sbin/postconf" // of a machine with Debian's suite
+	jobsALine = 6                    // in one shell, one after the other
+	maxJobs   = 100                  // lines at once: Debian's program sleeps for a second before it fails
 )
 
 func newBench(t *testing.T) *bench {
@@ -102,22 +103,31 @@ func isEdit(args []string) bool {
 func (b *bench) run() {
 	b.t.Helper()
 	var script strings.Builder
-	for i, j := range b.jobs {
+	for start := 0; start < len(b.jobs); start += jobsALine {
 		for side, program := range []string{theirs, world.Inside(world.Ours) + theirs} {
-			out := fmt.Sprintf("%s/job.%d.%d", benchDir, i, side)
-			dir := j.dir
-			if j.edits {
-				dir = out + ".d"
-				fmt.Fprintf(&script, "cp -a %s %s; ", j.dir, dir)
+			for i := start; i < min(start+jobsALine, len(b.jobs)); i++ {
+				b.command(&script, i, side, program)
 			}
-			fmt.Fprintf(&script, "cd %s; %s -c %s", dir, program, dir)
-			for _, a := range j.args {
-				fmt.Fprintf(&script, " '%s'", strings.ReplaceAll(a, "'", `'\''`))
-			}
-			fmt.Fprintf(&script, " >%s.out 2>%s.err </dev/null; echo $? >%s.rc\n", out, out, out)
+			script.WriteString("\n")
 		}
 	}
 	b.shell(script.String())
+}
+
+// command writes the shell command of a job for one of the programs.
+func (b *bench) command(script *strings.Builder, i, side int, program string) {
+	j := b.jobs[i]
+	out := fmt.Sprintf("%s/job.%d.%d", benchDir, i, side)
+	dir := j.dir
+	if j.edits {
+		dir = out + ".d"
+		fmt.Fprintf(script, "cp -a %s %s; ", j.dir, dir)
+	}
+	fmt.Fprintf(script, "cd %s; %s -c %s", dir, program, dir)
+	for _, a := range j.args {
+		fmt.Fprintf(script, " '%s'", strings.ReplaceAll(a, "'", `'\''`))
+	}
+	fmt.Fprintf(script, " >%s.out 2>%s.err </dev/null; echo $? >%s.rc; ", out, out, out)
 }
 
 // shell runs each line in a shell of its own, many at a time.
