@@ -34,6 +34,11 @@ if [ "$(id -u)" = 0 ] && getent group postdrop >/dev/null; then
 elif [ -z "$dest" ]; then
 	echo "install: no group postdrop (or not root): make postdrop and postqueue set-gid postdrop yourself" >&2
 fi
+# What new instances begin with; a package's own files stay.
+install -d "$dest/etc/postfix"
+for proto in "$(dirname "$0")"/conf/*.proto; do
+	[ -e "$dest/etc/postfix/$(basename "$proto")" ] || install -m 644 "$proto" "$dest/etc/postfix/"
+done
 if [ -d "$(dirname "$0")/systemd" ]; then
 	install -d "$dest/lib/systemd/system"
 	for unit in "$(dirname "$0")"/systemd/*.service; do
