@@ -12,14 +12,13 @@ else
 	echo "SKIP: the differential and interchange tests: Debian's package cannot be had here"
 	[ -n "${CI:-}" ] && exit 1
 fi
-[ -d build/sasl ] || sh test/sasl/fetch.sh build/sasl || echo "SKIP: the differential tests of SASL: Debian's sasl2-bin cannot be had here"
 [ "$(id -u)" = 0 ] || echo "SKIP: tests that need root (namespaces, other users, port 25): run 'sudo make test' for them"
 
-echo "== the programs of the handbook"
-if sh test/handbook/fetch.sh build/components; then
+echo "== the programs that stand beside a mail system"
+if sh test/world/components.sh build/components; then
 	echo "unpacked in build/components"
 else
-	echo "SKIP: the handbook: its components cannot be had here"
+	echo "SKIP: the handbook and the tests of SASL: these programs cannot be had here"
 	[ -n "${CI:-}" ] && exit 1
 fi
 

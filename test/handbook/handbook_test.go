@@ -24,27 +24,10 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// components is where fetch.sh unpacked dnsmasq, Dovecot and the others.
-func components(t *testing.T) string {
-	t.Helper()
-	top, err := world.Root()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := filepath.Join(top, "build", "components")
-	if _, err := os.Stat(filepath.Join(dir, ".packages")); err != nil {
-		if os.Getenv("CI") != "" && os.Geteuid() == 0 {
-			t.Fatalf("%s is missing: sh test/handbook/fetch.sh build/components", dir)
-		}
-		t.Skipf("SKIP: the handbook's components are not here: sh test/handbook/fetch.sh build/components")
-	}
-	return dir
-}
-
 // TestHandbook runs every scenario with Debian's suite and with ours.
 // "-run TestHandbook/debian/queue" picks a chapter.
 func TestHandbook(t *testing.T) {
-	layers := []string{components(t)}
+	layers := []string{world.Components(t)}
 	files, err := filepath.Glob("*/*.txt")
 	if err != nil || len(files) == 0 {
 		t.Fatal("no scenarios: ", err)

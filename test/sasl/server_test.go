@@ -60,14 +60,8 @@ var services = []struct {
 
 // start makes a machine with these services, users, and a Dovecot server.
 func start(t *testing.T, suite world.Suite, main ...string) (*world.World, *dovecot) {
-	w := world.Test(t, world.Options{Suite: suite, Main: append([]string{"smtpd_sasl_auth_enable = yes", "smtpd_sasl_authenticated_header = yes",
+	w := world.Test(t, world.Options{Suite: suite, Layers: []string{world.Components(t)}, Main: append([]string{"smtpd_sasl_auth_enable = yes", "smtpd_sasl_authenticated_header = yes",
 		"smtpd_error_sleep_time = 0", "smtpd_hard_error_limit = 1000", "smtpd_authorized_xclient_hosts = 127.0.0.1", "home_mailbox = Maildir/"}, main...)})
-	if _, err := os.Stat(w.Path("/mnt/sasl/usr/sbin/saslpasswd2")); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal("build/sasl is missing (sh test/sasl/fetch.sh build/sasl)")
-		}
-		t.Skip("SKIP: build/sasl is missing (sh test/sasl/fetch.sh build/sasl)")
-	}
 	var rows strings.Builder
 	for _, s := range services {
 		name := fmt.Sprintf("smtpd%d", s.port)
@@ -79,10 +73,10 @@ func start(t *testing.T, suite world.Suite, main ...string) (*world.World, *dove
 		w.Sh(`mkdir -p /etc/postfix/sasl; printf '%s' "$2" >/etc/postfix/sasl/$1.conf`, name, s.conf)
 	}
 	r := w.Sh(`printf '%s' "$1" >>/etc/postfix/master.cf; mkdir -p /run/saslauthd
-for u in mail.example.com example.com vm; do echo good | /mnt/sasl/usr/sbin/saslpasswd2 -p -c -f /etc/sasldb2 -u $u joe; done
-hostname; echo good | /mnt/sasl/usr/sbin/saslpasswd2 -p -c -f /etc/sasldb2 -u $(hostname) joe
+for u in mail.example.com example.com vm; do echo good | /usr/sbin/saslpasswd2 -p -c -f /etc/sasldb2 -u $u joe; done
+hostname; echo good | /usr/sbin/saslpasswd2 -p -c -f /etc/sasldb2 -u $(hostname) joe
 chmod 644 /etc/sasldb2; cp /etc/sasldb2 /etc/unreadable; chmod 600 /etc/unreadable
-/mnt/sasl/usr/sbin/saslauthd -a sasldb -m /run/saslauthd -n 2 </dev/null >/dev/null 2>&1; sleep 0.2`, rows.String())
+/usr/sbin/saslauthd -a sasldb -m /run/saslauthd -n 2 </dev/null >/dev/null 2>&1; sleep 0.2`, rows.String())
 	if r.Code != 0 {
 		t.Fatal(r)
 	}

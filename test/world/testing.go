@@ -3,6 +3,7 @@ package world
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"testing"
 )
 
@@ -32,4 +33,25 @@ func Test(t testing.TB, o Options) *World {
 		w.Close()
 	})
 	return w
+}
+
+// Components is where components.sh has unpacked the programs that stand
+// beside a mail system (Dovecot, saslauthd, dnsmasq, opendkim ...), a directory
+// for Options.Layers. Where it is missing the test is skipped; in CI as root
+// that is a failure.
+func Components(t testing.TB) string {
+	t.Helper()
+	top, err := Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(top, "build", "components")
+	if _, err := os.Stat(filepath.Join(dir, ".packages")); err != nil {
+		const missing = "build/components is missing: sh test/world/components.sh build/components"
+		if os.Getenv("CI") != "" && os.Geteuid() == 0 {
+			t.Fatal(missing)
+		}
+		t.Skip("SKIP: ", missing)
+	}
+	return dir
 }
