@@ -54,6 +54,7 @@ func (c *conn) Read(b []byte) (int, error) {
 	if err != nil {
 		return 0, c.error("read", err)
 	}
+	acquired()
 	if n == 0 {
 		return 0, io.EOF
 	}
@@ -62,6 +63,7 @@ func (c *conn) Read(b []byte) (int, error) {
 
 // Write is that of net.Conn.
 func (c *conn) Write(b []byte) (int, error) {
+	released()
 	done := 0
 	for {
 		err := c.try(&c.out, func(fd int) error {
