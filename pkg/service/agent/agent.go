@@ -125,9 +125,9 @@ func (s *server) converse(ctx context.Context, c *dial.Conn, rt *service.Runtime
 		return false, err
 	default:
 		reply = s.handle(ctx, rt, req)
+		more = keep() // not for a peer that makes no sense
 	}
 	deliver.AddReply(c.Out, reply)
-	more = keep()
 	if more {
 		c.Out.Str("protocol", deliver.Protocol).End()
 	}
