@@ -18,8 +18,9 @@ var suffixes = map[string]string{
 	"mysql": "", "pgsql": "", "sqlite": "", "ldap": "", "memcache": "", "mongodb": "",
 }
 
-// caches are tables that the programs make themselves.
-var caches = regexp.MustCompile(`_session_cache_database$|^address_verify_map$|^postscreen_cache_map$|_sasl_auth_cache_name$`)
+// unseen are parameters whose tables the programs make themselves, and those
+// that only approve tables of other parameters.
+var unseen = regexp.MustCompile(`_session_cache_database$|^address_verify_map$|^postscreen_cache_map$|_sasl_auth_cache_name$|^proxy_(read|write)_maps$`)
 
 // onlyTables are parameters in which every "word:word" is a table; in others
 // it can be a transport, an address or a number of things.
@@ -40,7 +41,7 @@ func (r *reviewer) tables() {
 	for _, p := range r.places() {
 		classes := conf.Fields(p.value("smtpd_restriction_classes"))
 		for _, name := range p.names() {
-			if caches.MatchString(name) {
+			if unseen.MatchString(name) {
 				continue
 			}
 			only := onlyTables.MatchString(name)
