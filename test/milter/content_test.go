@@ -64,6 +64,7 @@ const checkPath = "/etc/postfix/checks"
 var checkSettings = []string{"header_checks = regexp:" + checkPath, "body_checks = regexp:" + checkPath, "non_smtpd_milters =", "smtpd_milters ="}
 
 func TestCheckActions(t *testing.T) {
+	t.Parallel()
 	run := func(o world.Options) []outcome {
 		o.Main = checkSettings
 		l := newLabWith(t, o, true, func(l *lab) { writeFile(t, l, checkPath, checkRules) })
@@ -121,6 +122,7 @@ shift
 
 // TestContentFilter passes mail through filters and compares what comes out.
 func TestContentFilter(t *testing.T) {
+	t.Parallel()
 	type result struct{ delivered, log string }
 	messages := []struct {
 		name string

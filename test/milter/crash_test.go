@@ -16,6 +16,7 @@ import (
 // messages. What was acknowledged must be in the queue, changed as asked; what
 // is in the queue must be whole, acknowledged or not.
 func TestKilledInEdits(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, world.Options{Suite: world.Ours, Main: []string{"notify_classes ="}}, true)
 	l.filters[0].play(script{replies: map[byte][]string{'E': {
 		insHeader(0, "X-Top", "top"), addHeader("X-Added", "added"), chgHeader(1, "Subject", "changed"), addRcpt("new@sink.test"), delRcpt("u1@sink.test"),

@@ -12,6 +12,7 @@ import (
 // read by either suite's queue manager and SMTP client, and again after
 // "postsuper -r".
 func TestEditedDelivery(t *testing.T) {
+	t.Parallel()
 	names := []string{"insert 1 thrice", "rcpt add par", "from par", "body twice", "all", "header with lines", "large body"}
 	run := func(o world.Options) map[string]string {
 		o.Main = []string{"relayhost = [127.0.0.1]:7025"}

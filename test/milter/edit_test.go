@@ -1,7 +1,10 @@
 package milter
 
 import (
+	"fmt"
+	"hash/crc32"
 	"slices"
+	"strings"
 	"testing"
 
 	"posthaste/test/world"
@@ -65,8 +68,7 @@ func (o *outcome) blank(part string) {
 // files record by record and offset by offset, what the filters saw, and log
 // lines.
 func TestEdits(t *testing.T) {
-	plain := func(c editCase) bool { return c.conf == nil }
-	judge(t, play(t, world.Options{Suite: world.Debian}, plain), play(t, world.Options{Suite: world.Ours}, plain))
+	sideBySide(t, func(c editCase) bool { return c.conf == nil })
 }
 
 // TestEditsConfigured is TestEdits for the cases with settings of their own,
@@ -75,8 +77,30 @@ func TestEditsConfigured(t *testing.T) {
 	if testing.Short() {
 		t.Skip("SKIP: restarts the suites many times, which takes a minute")
 	}
-	configured := func(c editCase) bool { return c.conf != nil }
-	judge(t, play(t, world.Options{Suite: world.Debian}, configured), play(t, world.Options{Suite: world.Ours}, configured))
+	sideBySide(t, func(c editCase) bool { return c.conf != nil })
+}
+
+// shards is how many pairs of machines share the cases of a test; most of
+// their time they wait.
+const shards = 5
+
+// sideBySide plays cases to both suites. Those with the same settings stay
+// together.
+func sideBySide(t *testing.T, wanted func(editCase) bool) {
+	t.Parallel()
+	for i := range uint32(shards) {
+		t.Run(fmt.Sprint(i), func(t *testing.T) {
+			t.Parallel()
+			mine := func(c editCase) bool {
+				key := strings.Join(c.conf, "\n")
+				if c.conf == nil {
+					key = c.name
+				}
+				return wanted(c) && crc32.ChecksumIEEE([]byte(key))%shards == i
+			}
+			judge(t, play(t, world.Options{Suite: world.Debian}, mine), play(t, world.Options{Suite: world.Ours}, mine))
+		})
+	}
 }
 
 // pairNames are the cases for each pairing of smtpd and cleanup.
@@ -86,6 +110,7 @@ var pairNames = []string{"none", "add", "insert 5 after padded", "delete adjacen
 // TestPairings hands Milters over between our smtpd and Debian's cleanup, and
 // the other way round.
 func TestPairings(t *testing.T) {
+	t.Parallel()
 	some := func(c editCase) bool { return slices.Contains(pairNames, c.name) }
 	want := play(t, world.Options{Suite: world.Debian}, some)
 	for _, o := range []world.Options{
@@ -93,6 +118,9 @@ func TestPairings(t *testing.T) {
 		{Suite: world.Debian, Swap: []string{"smtpd"}},
 		{Suite: world.Ours, Swap: []string{"cleanup"}},
 	} {
-		t.Run(o.Suite.String()+" but "+o.Swap[0], func(t *testing.T) { judge(t, want, play(t, o, some)) })
+		t.Run(o.Suite.String()+" but "+o.Swap[0], func(t *testing.T) {
+			t.Parallel()
+			judge(t, want, play(t, o, some))
+		})
 	}
 }

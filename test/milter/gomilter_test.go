@@ -27,6 +27,7 @@ func (changer) EndOfMessage(m gomilter.Modifier) (*gomilter.Response, error) {
 
 // TestGoMilter has an independent filter in front of both suites.
 func TestGoMilter(t *testing.T) {
+	t.Parallel()
 	run := func(s world.Suite) outcome {
 		l := newLab(t, world.Options{Suite: s, Main: []string{"smtpd_milters = inet:127.0.0.1:7003"}}, true)
 		ln, err := l.Listen("tcp", "127.0.0.1:7003")
