@@ -97,7 +97,7 @@ func bench(n, rounds int, only string) error {
 		debian, ours := median(got[world.Debian]), median(got[world.Ours])
 		fmt.Printf("| %s | %s | %.4g | %.4g | %s |\n", m.name, m.unit, debian, ours, verdict(m, debian, ours))
 	}
-	return nil
+	return queueRows(only)
 }
 
 func verdict(m measure, debian, ours float64) string {

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -52,14 +53,14 @@ func TestKillStorm(t *testing.T) {
 	if err := w.Start(); err != nil {
 		t.Fatal(err)
 	}
-	const messages = 1000 // of a size that takes the suite a few seconds
+	messages := storm(t)
 	l := newLedger()
 	stop, finished := make(chan struct{}), make(chan struct{})
 	go func() {
 		sendAll(w, l, "storm", "alice@mail.example.com", messages, 10, stop)
 		close(finished)
 	}()
-	kills, timeout := map[string]int{}, time.After(150*time.Second)
+	kills, timeout := map[string]int{}, time.After(max(150*time.Second, time.Duration(messages)*100*time.Millisecond))
 storm:
 	for {
 		select {
@@ -99,6 +100,20 @@ storm:
 	if len(kills) < 5 {
 		t.Errorf("the storm hit only %v", kills)
 	}
+}
+
+// storm is the number of messages of the kill storm: DURABILITY_MESSAGES, or
+// what takes the suite a few seconds.
+func storm(t *testing.T) int {
+	text, set := os.LookupEnv("DURABILITY_MESSAGES")
+	if !set {
+		return 1000
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		t.Fatalf("DURABILITY_MESSAGES=%s is not a number of messages", text)
+	}
+	return n
 }
 
 // killOne kills one process of the suite, and starts the system again if that

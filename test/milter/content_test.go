@@ -171,11 +171,12 @@ func TestContentFilter(t *testing.T) {
 			mark := len(l.Syslog())
 			replies := l.smtp(t, m.mail)
 			got := out.received(m.n, 15*time.Second)
-			for range 100 {
-				if len(l.files("active"))+len(l.files("incoming"))+len(l.files("maildrop")) == 0 {
+			for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+				log := l.Syslog()[mark:]
+				if len(l.files("active"))+len(l.files("incoming"))+len(l.files("maildrop")) == 0 &&
+					strings.Count(log, ": removed") >= strings.Count(log, "(queue active)") {
 					break
 				}
-				time.Sleep(20 * time.Millisecond)
 			}
 			log := cleanupLog(l.Syslog()[mark:])
 			all[m.name] = result{maskDelivery(l.mask("", fmt.Sprintf("%s\n%s\nscanned %s", strings.Join(replies, "\n"), strings.Join(got, "\n--\n"), strings.Join(filter.mail, "\n--\n")))), sortLines(maskDelivery(l.mask("", log)))}

@@ -244,7 +244,25 @@ func TestMiltersLikeDebian(t *testing.T) {
 		}
 		return
 	}
-	got := runMilterCases(t, world.Options{Suite: world.Debian, Swap: []string{"smtpd"}}, cases)
+	ours := world.Options{Suite: world.Debian, Swap: []string{"smtpd"}}
+	got := runMilterCases(t, ours, cases)
+	// A server that hangs up on what a filter has said in vain resets the
+	// connection, and the filter may lose what it was sent last, with either
+	// suite. Such cases are played again.
+	for range 3 {
+		var again []milterCase
+		for i, c := range cases {
+			if got[i] != want[i] && strings.Contains(got[i]+want[i], ": closed\n") {
+				again = append(again, c)
+			} else if got[i] != want[i] {
+				t.Errorf("%s: ours:\n%s\nDebian's:\n%s", c.name, got[i], want[i])
+			}
+		}
+		if cases = again; len(cases) == 0 {
+			return
+		}
+		want, got = runMilterCases(t, world.Options{Suite: world.Debian}, cases), runMilterCases(t, ours, cases)
+	}
 	for i, c := range cases {
 		if got[i] != want[i] {
 			t.Errorf("%s: ours:\n%s\nDebian's:\n%s", c.name, got[i], want[i])
