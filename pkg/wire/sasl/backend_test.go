@@ -85,7 +85,7 @@ func dovecotServer(hello string) func(net.Conn) {
 
 func TestDovecot(t *testing.T) {
 	b := NewDovecot(listen(t, dovecotServer(hello)))
-	b.Timeout = 300 * time.Millisecond
+	b.Timeout = 2 * time.Second
 	for _, v := range []struct {
 		o    Options
 		want string
