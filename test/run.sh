@@ -30,5 +30,5 @@ if [ -z "$(gofmt -l cmd pkg test docs)" ]; then :; else gofmt -l cmd pkg test do
 $GO vet ./cmd/... ./pkg/... ./test/... ./docs/... || status=1
 $GO build -o build/report ./test/report || exit 1
 # Most tests wait for mail systems of their own, so more run at once than there are processors.
-$GO test -json -count=1 -timeout 9m -p 3 -parallel 4 ./cmd/... ./pkg/... ./test/... ./docs/... | ./build/report || status=1
+$GO test -json -count=1 -timeout 9m -p 2 -parallel 6 ./cmd/... ./pkg/... ./test/... ./docs/... | ./build/report || status=1
 exit $status
