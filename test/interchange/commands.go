@@ -23,7 +23,7 @@ fresh() {
 	for i in $(seq 100); do f=$(grep -rl $R /var/spool/postfix/deferred); [ -n "$f" ] && break; sleep .1; done
 	F=${f##*/}
 }
-rest() { for i in $(seq 100); do [ -z "$(find /var/spool/postfix/active /var/spool/postfix/incoming /var/spool/postfix/maildrop -type f)" ] && return; sleep .1; done; echo not at rest; }
+rest() { for i in $(seq 400); do [ -z "$(find /var/spool/postfix/active /var/spool/postfix/incoming /var/spool/postfix/maildrop -type f)" ] && return; sleep .1; done; echo not at rest; }
 `
 
 var commandParts = []commandPart{
