@@ -122,7 +122,9 @@ func (s *source) add(f *ast.File) {
 			return false
 		case *ast.BasicLit:
 			if text, ok := short(n); ok {
-				s.literals[text] = s.literals[text]
+				if _, known := s.literals[text]; !known {
+					s.literals[text] = false
+				}
 			}
 		case *ast.CallExpr:
 			fun, ok := n.Fun.(*ast.SelectorExpr)

@@ -3,7 +3,6 @@ package smtpd
 import (
 	"context"
 	"fmt"
-	"io"
 	"net"
 	"runtime/debug"
 	"strings"
@@ -462,6 +461,3 @@ func (s *session) sleep(d time.Duration) {
 	case <-s.ctx.Done():
 	}
 }
-
-// isEOF tells whether the client went away in the ordinary manner.
-func isEOF(err error) bool { return err == io.EOF || err == io.ErrUnexpectedEOF }

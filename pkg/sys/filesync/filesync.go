@@ -27,24 +27,25 @@ const (
 	depth        = 128 // fsyncs under way; more use fsync(2)
 )
 
+// control is the kernel's struct iocb; blank fields mean nothing for an fsync.
 type control struct {
-	data     uint64
-	key      uint32
-	rwFlags  uint32
-	opcode   uint16
-	priority int16
-	fd       uint32
-	buf      uint64
-	bytes    uint64
-	offset   int64
-	_        uint64
-	flags    uint32
-	eventFD  uint32
+	data    uint64
+	_       uint32 // key
+	_       uint32 // rwFlags
+	opcode  uint16
+	_       int16 // priority
+	fd      uint32
+	_       uint64 // buf
+	_       uint64 // bytes
+	_       int64  // offset
+	_       uint64
+	flags   uint32
+	eventFD uint32
 }
 
 type event struct {
-	data, object uint64
-	result, _    int64
+	data, _   uint64 // with the object
+	result, _ int64
 }
 
 // queue is the kernel's queue of fsyncs. There is one in a process: the kernel
