@@ -7,6 +7,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"posthaste/pkg/command"
 )
 
 // logrotate moves maillog_file aside and makes postlogd open a new one (spec
@@ -61,34 +63,14 @@ func (t *tool) rotate(file, suffix, compressor string) error {
 // strftime formats a time as date(1) does, with the conversions that make
 // sense in a file name.
 func strftime(format string, when time.Time) (string, error) {
-	layouts := map[byte]string{
-		'Y': "2006", 'm': "01", 'd': "02", 'H': "15", 'M': "04", 'S': "05", 'y': "06", 'j': "002",
-		'F': "2006-01-02", 'T': "15:04:05", 'b': "Jan", 'B': "January", 'a': "Mon", 'A': "Monday",
-		'z': "-0700", 'Z': "MST", 'e': "_2", 'D': "01/02/06", 'R': "15:04", 'N': "000000000",
-	}
-	var b strings.Builder
-	for i := 0; i < len(format); i++ {
-		if format[i] != '%' || i+1 == len(format) {
-			b.WriteByte(format[i])
-			continue
+	s, err := command.Strftime(format, when, func(conversion byte) (string, error) {
+		if conversion == 'N' {
+			return fmt.Sprintf("%09d", when.Nanosecond()), nil
 		}
-		i++
-		layout, ok := layouts[format[i]]
-		switch {
-		case format[i] == '%':
-			b.WriteByte('%')
-		case format[i] == 's':
-			fmt.Fprint(&b, when.Unix())
-		case format[i] == 'N':
-			fmt.Fprintf(&b, "%09d", when.Nanosecond())
-		case !ok:
-			return "", fmt.Errorf("maillog_file_rotate_suffix: unknown conversion %%%c", format[i])
-		default:
-			b.WriteString(when.Format(layout))
-		}
+		return "", fmt.Errorf("maillog_file_rotate_suffix: unknown conversion %%%c", conversion)
+	})
+	if err == nil && strings.Contains(s, "/") {
+		return "", fmt.Errorf("maillog_file_rotate_suffix: '/' in file name")
 	}
-	if s := b.String(); !strings.Contains(s, "/") {
-		return s, nil
-	}
-	return "", fmt.Errorf("maillog_file_rotate_suffix: '/' in file name")
+	return s, err
 }

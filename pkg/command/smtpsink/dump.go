@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"posthaste/pkg/command"
 	"posthaste/pkg/command/load"
 )
 
@@ -169,33 +170,16 @@ func (c *capture) append() error {
 	return err
 }
 
-// layouts are the conversions of strftime(3) that make sense in a file name.
-var layouts = map[byte]string{
-	'Y': "2006", 'm': "01", 'd': "02", 'H': "15", 'M': "04", 'S': "05", 'y': "06", 'j': "002", 'F': "2006-01-02",
-	'T': "15:04:05", 'b': "Jan", 'B': "January", 'a': "Mon", 'A': "Monday", 'e': "_2", 'I': "03", 'p': "PM",
-	'R': "15:04", 'D': "01/02/06", 'z': "-0700", 'Z': "MST", 'h': "Jan",
-}
+// layouts are conversions of strftime(3) beyond the usual ones.
+var layouts = map[byte]string{'I': "03", 'p': "PM", 'h': "Jan"}
 
 // strftime formats a time; what is no conversion stays as it is.
 func strftime(format string, when time.Time) string {
-	var b strings.Builder
-	for i := 0; i < len(format); i++ {
-		if format[i] != '%' || i+1 == len(format) {
-			b.WriteByte(format[i])
-			continue
+	text, _ := command.Strftime(format, when, func(conversion byte) (string, error) {
+		if layout, known := layouts[conversion]; known {
+			return when.Format(layout), nil
 		}
-		i++
-		layout, known := layouts[format[i]]
-		switch {
-		case format[i] == '%':
-			b.WriteByte('%')
-		case format[i] == 's':
-			fmt.Fprint(&b, when.Unix())
-		case known:
-			b.WriteString(when.Format(layout))
-		default:
-			b.WriteString(format[i-1 : i+1])
-		}
-	}
-	return b.String()
+		return "%" + string(conversion), nil
+	})
+	return text
 }

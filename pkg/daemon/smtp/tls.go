@@ -101,29 +101,12 @@ func newEngine(t *tlsSettings, prefix string, log *maillog.Logger) *tlsEngine {
 	if t.log.Has(mailtls.LogVerbose) {
 		log.Info("initializing the client-side TLS engine")
 	}
-	e := &tlsEngine{}
-	var err error
-	if e.digest, err = mailtls.ParseDigest(t.fingerprintDigest); err != nil {
-		log.Warn("%v", err)
-		log.Warn("disabling TLS support")
+	c, ok := mailtls.ClientFiles{Files: t.files, CAFile: t.caFile, CAPath: t.caPath, SystemCA: t.systemCA,
+		FingerprintDigest: t.fingerprintDigest, Prefix: prefix + "tls"}.Load(log.Info, log.Warn)
+	if !ok {
 		return nil
 	}
-	if text := t.files.Conflict(prefix + "tls"); text != "" {
-		log.Warn("%s", text)
-	}
-	if e.roots, err = mailtls.LoadRoots(t.caFile, t.caPath, t.systemCA && (t.caFile != "" || t.caPath != "")); err != nil {
-		log.Info("%v: disabling TLS support", err)
-		return nil
-	}
-	if e.certs, err = t.files.Load(log.Warn); err != nil {
-		if !errors.Is(err, mailtls.ErrCertificates) {
-			log.Warn("%v: disabling TLS support", err)
-		}
-		return nil
-	}
-	for i := range e.certs {
-		e.certs[i] = e.roots.WithIssuers(e.certs[i])
-	}
+	e := &tlsEngine{certs: c.Certs, roots: c.Roots, digest: c.Digest}
 	if t.sessions {
 		e.sessions = mailtls.NewSessionCache(t.sessionTime)
 	}

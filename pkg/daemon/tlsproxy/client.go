@@ -134,27 +134,12 @@ func (r *clientRole) newConnector(c *protocol.Client) *connector {
 	if mask.Has(mailtls.LogVerbose) {
 		log.Info("initializing the client-side TLS engine")
 	}
-	n := &connector{role: r}
-	if n.digest, err = mailtls.ParseDigest(c.Digest); err != nil {
-		log.Warn("%v", err)
-		log.Warn("disabling TLS support")
+	files, ok := mailtls.ClientFiles{Files: c.Files, CAFile: c.CAFile, CAPath: c.CAPath, SystemCA: c.Parameters["tls_append_default_CA"] == "1",
+		FingerprintDigest: c.Digest}.Load(log.Info, log.Warn)
+	if !ok {
 		return nil
 	}
-	systemCAs := c.Parameters["tls_append_default_CA"] == "1"
-	if n.roots, err = mailtls.LoadRoots(c.CAFile, c.CAPath, systemCAs && (c.CAFile != "" || c.CAPath != "")); err != nil {
-		log.Info("%v: disabling TLS support", err)
-		return nil
-	}
-	if n.certs, err = c.Files.Load(log.Warn); err != nil {
-		if !errors.Is(err, mailtls.ErrCertificates) {
-			log.Warn("%v: disabling TLS support", err)
-		}
-		return nil
-	}
-	for i := range n.certs {
-		n.certs[i] = n.roots.WithIssuers(n.certs[i])
-	}
-	return n
+	return &connector{role: r, certs: files.Certs, roots: files.Roots, digest: files.Digest}
 }
 
 // config is the client's policy in crypto/tls's terms. The certificate is

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"posthaste/pkg/ipc/attr"
+	"posthaste/pkg/ipc/dial"
 )
 
 // Protocol is what the server announces.
@@ -99,10 +100,8 @@ func (c *Client) Close() error {
 func (c *Client) ask(ctx context.Context, request, ident string, fields ...attr.Field) (err error) {
 	for try := range tries {
 		if try > 0 {
-			select {
-			case <-time.After(pause):
-			case <-ctx.Done():
-				return ctx.Err()
+			if err := dial.Sleep(ctx, pause); err != nil {
+				return err
 			}
 		}
 		if err = c.once(ctx, request, ident, fields); err == nil {

@@ -80,7 +80,7 @@ func (d Dialer) Dial(ctx context.Context, class, service string) (*Conn, error) 
 	path := d.Path(class, service)
 	c, err := sock.DialUnix(path)
 	for left := min(timeout, ConnectDelay); errors.Is(err, syscall.EAGAIN) && left > 0; left -= busyPause {
-		if err := sleep(ctx, busyPause); err != nil {
+		if err := Sleep(ctx, busyPause); err != nil {
 			return nil, err
 		}
 		c, err = sock.DialUnix(path)
@@ -112,7 +112,7 @@ func (d Dialer) Connect(ctx context.Context, class, service string, p Policy) (*
 		if n == p.Attempts {
 			return nil, err
 		}
-		if err := sleep(ctx, p.Delay); err != nil {
+		if err := Sleep(ctx, p.Delay); err != nil {
 			return nil, err
 		}
 	}
@@ -154,7 +154,8 @@ func errnoText(e syscall.Errno) string {
 	return s
 }
 
-func sleep(ctx context.Context, d time.Duration) error {
+// Sleep waits, or returns the reason why ctx ended before.
+func Sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {

@@ -112,7 +112,7 @@ func (p *Pool) Do(ctx context.Context, exchange func(*Conn) error) error {
 		case n > 1 || !wentAway(err):
 			p.cfg.warn("problem talking to service %s: %s", p.cfg.Service, Reason(err))
 		}
-		if err := sleep(ctx, RetryDelay); err != nil {
+		if err := Sleep(ctx, RetryDelay); err != nil {
 			return err
 		}
 	}

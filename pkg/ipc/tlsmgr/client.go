@@ -79,10 +79,8 @@ func (c *Client) TicketKey(ctx context.Context, name []byte) (k Key, err error) 
 func (c *Client) ask(ctx context.Context, request func(*attr.Writer), fields ...attr.Field) (err error) {
 	for try := range tries {
 		if try > 0 {
-			select {
-			case <-time.After(pause):
-			case <-ctx.Done():
-				return ctx.Err()
+			if err := dial.Sleep(ctx, pause); err != nil {
+				return err
 			}
 		}
 		status, err := c.once(ctx, request, fields)

@@ -87,7 +87,7 @@ func (c *Client) Ask(ctx context.Context, request []attr.Attr) (action string, e
 		if last {
 			return "", ErrNoAnswer
 		}
-		if err := pause(ctx, c.cfg.RetryDelay); err != nil {
+		if err := dial.Sleep(ctx, c.cfg.RetryDelay); err != nil {
 			return "", err
 		}
 	}
@@ -327,14 +327,3 @@ func (c *Client) Close() { c.idle.Close() }
 // Stale reports whether the server has closed an idle connection or sent what
 // nobody asked for.
 func (c *conn) Stale() bool { return dial.Readable(c.Conn) }
-
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
