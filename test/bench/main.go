@@ -55,21 +55,28 @@ var settings = []string{
 	"in_flow_delay = 0",
 }
 
-var showCPU bool
+var (
+	showCPU bool
+	only    string // measure only rows whose name contains this
+	suite   string // measure only this suite
+	dir     string // where the machines' files are
+)
 
 func main() {
 	n := flag.Int("n", 2000, "messages per throughput measurement")
 	rounds := flag.Int("rounds", 3, "rounds; the median counts")
-	only := flag.String("only", "", "measure only rows whose name contains this")
+	flag.StringVar(&only, "only", "", "measure only rows whose name contains this")
+	flag.StringVar(&suite, "suite", "", "measure only this suite: debian or ours")
+	flag.StringVar(&dir, "dir", "", "directory for the machines' files, to choose the file system")
 	flag.BoolVar(&showCPU, "cpu", false, "tell what a message costs each program, on standard error")
 	flag.Parse()
-	if err := bench(*n, *rounds, *only); err != nil {
+	if err := bench(*n, *rounds); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func bench(n, rounds int, only string) error {
+func bench(n, rounds int) error {
 	fmt.Printf("%d messages a throughput row, median of %d alternating rounds\n\n", n, rounds)
 	fmt.Println("| measurement | unit | Debian 3.7.11 | Posthaste | Posthaste is |")
 	fmt.Println("|---|---|---:|---:|---|")
@@ -80,7 +87,7 @@ func bench(n, rounds int, only string) error {
 		var got [2][]float64
 		for range rounds {
 			for _, s := range []world.Suite{world.Debian, world.Ours} {
-				if m.ours && s == world.Debian {
+				if m.ours && s == world.Debian || suite != "" && suite != s.String() {
 					continue
 				}
 				v, err := once(s, m, n)
@@ -90,14 +97,25 @@ func bench(n, rounds int, only string) error {
 				got[s] = append(got[s], v)
 			}
 		}
-		if m.ours {
-			fmt.Printf("| %s | %s | - | %.4g | |\n", m.name, m.unit, median(got[world.Ours]))
-			continue
-		}
-		debian, ours := median(got[world.Debian]), median(got[world.Ours])
-		fmt.Printf("| %s | %s | %.4g | %.4g | %s |\n", m.name, m.unit, debian, ours, verdict(m, debian, ours))
+		fmt.Println(row(m, got))
 	}
 	return queueRows(only)
+}
+
+// row is a line of the table.
+func row(m measure, got [2][]float64) string {
+	var cell [2]string
+	for s, v := range got {
+		cell[s] = "-"
+		if len(v) > 0 {
+			cell[s] = fmt.Sprintf("%.4g", median(v))
+		}
+	}
+	last := ""
+	if len(got[world.Debian]) > 0 && len(got[world.Ours]) > 0 {
+		last = " " + verdict(m, median(got[world.Debian]), median(got[world.Ours]))
+	}
+	return fmt.Sprintf("| %s | %s | %s | %s |%s |", m.name, m.unit, cell[world.Debian], cell[world.Ours], last)
 }
 
 func verdict(m measure, debian, ours float64) string {
@@ -114,7 +132,16 @@ func median(v []float64) float64 {
 
 // once makes a machine for one measurement.
 func once(s world.Suite, m measure, n int) (float64, error) {
-	w, err := world.New(world.Options{Suite: s, Main: settings})
+	o := world.Options{Suite: s, Main: settings}
+	if dir != "" {
+		own, err := os.MkdirTemp(dir, "bench")
+		if err != nil {
+			return 0, err
+		}
+		defer os.RemoveAll(own)
+		o.Dir = own
+	}
+	w, err := world.New(o)
 	if err != nil {
 		return 0, err
 	}
