@@ -179,8 +179,9 @@ func load(w *world.World, sessions, n int, rcpt string) (float64, error) {
 	if r := world.Do(source, ""); r.Code != 0 {
 		return 0, fmt.Errorf("smtp-source: exit %d %s%s", r.Code, r.Out, r.Err)
 	}
+	sent := w.LogCounter("status=sent")
 	for limit := begin.Add(90 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		if w.CountLog("status=sent") >= n {
+		if sent() >= n {
 			took := time.Since(begin)
 			if showCPU && n > 1 {
 				report(w.Options.Suite, before, used(w), n)

@@ -308,7 +308,9 @@ func (s *Spool) Due(queue, id string) (at time.Time, ok bool) {
 		errno := quick.Lstat(path, &st)
 		kind := st.Mode & (syscall.S_IFMT | uint16(ModeReady))
 		switch {
-		case errno == syscall.ENOENT, errno == 0 && kind == syscall.S_IFREG: // gone, or being written
+		case errno == syscall.ENOENT:
+			return time.Time{}, false
+		case errno == 0 && kind != ready && kind&syscall.S_IFMT == syscall.S_IFREG: // being written
 			return time.Time{}, false
 		case errno == 0 && st.Nlink == 1 && kind == ready:
 			return time.Unix(st.Mtime.Sec, int64(st.Mtime.Nsec)), true
