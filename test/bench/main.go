@@ -67,13 +67,27 @@ func main() {
 	rounds := flag.Int("rounds", 3, "rounds; the median counts")
 	flag.StringVar(&only, "only", "", "measure only rows whose name contains this")
 	flag.StringVar(&suite, "suite", "", "measure only this suite: debian or ours")
-	flag.StringVar(&dir, "dir", "", "directory for the machines' files, to choose the file system")
+	flag.StringVar(&dir, "dir", "", "directory for the machines' files, to choose the file system; without it they are on an ext4 of their own, in a file")
 	flag.BoolVar(&showCPU, "cpu", false, "tell what a message costs each program, on standard error")
 	flag.Parse()
-	if err := bench(*n, *rounds); err != nil {
+	if err := onDisk(func() error { return bench(*n, *rounds) }); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
+}
+
+// onDisk calls f when dir is set.
+func onDisk(f func() error) error {
+	if dir != "" {
+		return f()
+	}
+	made, release, err := journal()
+	if err != nil {
+		return err
+	}
+	defer release()
+	dir = made
+	return f()
 }
 
 func bench(n, rounds int) error {
@@ -132,20 +146,11 @@ func median(v []float64) float64 {
 
 // once makes a machine for one measurement.
 func once(s world.Suite, m measure, n int) (float64, error) {
-	o := world.Options{Suite: s, Main: settings}
-	if dir != "" {
-		own, err := os.MkdirTemp(dir, "bench")
-		if err != nil {
-			return 0, err
-		}
-		defer os.RemoveAll(own)
-		o.Dir = own
-	}
-	w, err := world.New(o)
+	w, release, err := machine(s)
 	if err != nil {
 		return 0, err
 	}
-	defer w.Close()
+	defer release()
 	if err := loadTools(w); err != nil {
 		return 0, err
 	}
@@ -157,6 +162,20 @@ func once(s world.Suite, m measure, n int) (float64, error) {
 		return 0, fmt.Errorf("%w\nlast log lines:\n%s", err, tail(w.Syslog(), 10))
 	}
 	return v, nil
+}
+
+// machine makes a machine in dir, with the settings and more.
+func machine(s world.Suite, more ...string) (*world.World, func(), error) {
+	own, err := os.MkdirTemp(dir, "machine")
+	if err != nil {
+		return nil, nil, err
+	}
+	w, err := world.New(world.Options{Suite: s, Dir: own, Main: slices.Concat(settings, more)})
+	if err != nil {
+		os.RemoveAll(own)
+		return nil, nil, err
+	}
+	return w, func() { w.Close(); os.RemoveAll(own) }, nil
 }
 
 // loadTools puts Debian's load generators and their libraries under
