@@ -78,7 +78,7 @@ func Exists(path string) bool {
 
 // Fstat is fstat(2).
 func Fstat(f *os.File, st *syscall.Stat_t) syscall.Errno {
-	if strconv.IntSize == 32 { // the number means something else there
+	if !wide { // the number means something else there
 		if err := syscall.Fstat(int(f.Fd()), st); err != nil {
 			return unix.EIO
 		}
@@ -160,16 +160,18 @@ func (r *File) Read(b []byte) (int, error) {
 }
 
 // Seek is that of io.Seeker, but not from the end.
-func (r *File) Seek(offset int64, whence int) (int64, error) {
+func (r *File) Seek(offset int64, whence int) (int64, error) { return seek(&r.at, offset, whence) }
+
+func seek(at *int64, offset int64, whence int) (int64, error) {
 	if whence == io.SeekCurrent {
-		offset += r.at
+		offset += *at
 	} else if whence != io.SeekStart {
 		return 0, unix.EINVAL
 	}
 	if offset < 0 {
 		return 0, unix.EINVAL
 	}
-	r.at = offset
+	*at = offset
 	return offset, nil
 }
 
@@ -179,17 +181,14 @@ func ReadAt(f *os.File, b []byte, offset int64) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
 	}
-	if strconv.IntSize == 64 {
-		v := unix.Iovec{Base: &b[0]}
-		v.SetLen(len(b))
-		n, _, errno := unix.RawSyscall6(unix.SYS_PREADV2, f.Fd(), uintptr(unsafe.Pointer(&v)), 1, uintptr(offset), 0, unix.RWF_NOWAIT)
+	if wide {
+		n := readNow(f.Fd(), b, offset)
 		runtime.KeepAlive(f)
 		switch {
-		case errno != 0: // not in memory, or not known here
 		case n == 0:
 			return 0, io.EOF
-		default:
-			return int(n), nil
+		case n > 0:
+			return n, nil
 		}
 	}
 	n, err := f.ReadAt(b, offset)
@@ -197,4 +196,18 @@ func ReadAt(f *os.File, b []byte, offset int64) (int, error) {
 		err = nil
 	}
 	return n, err
+}
+
+// wide tells that an offset fits into a register.
+const wide = strconv.IntSize == 64
+
+// readNow reads what is in memory; -1 is nothing, or that this is not known here.
+func readNow(fd uintptr, b []byte, offset int64) int {
+	v := unix.Iovec{Base: &b[0]}
+	v.SetLen(len(b))
+	n, _, errno := unix.RawSyscall6(unix.SYS_PREADV2, fd, uintptr(unsafe.Pointer(&v)), 1, uintptr(offset), 0, unix.RWF_NOWAIT)
+	if errno != 0 {
+		return -1
+	}
+	return int(n)
 }
