@@ -14,6 +14,8 @@
 package quick
 
 import (
+	"bytes"
+	"encoding/binary"
 	"io"
 	"io/fs"
 	"os"
@@ -102,15 +104,37 @@ func Lstat(path string, st *unix.Statx_t) syscall.Errno {
 // Close closes a descriptor that Open returned.
 func Close(fd int) { _, _, _ = unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
 
-// Names adds the next names in a directory to the given ones, without "." and
-// "..", and reports whether there may be more. The buffer is work space.
-func Names(fd int, buffer []byte, names []string) ([]string, bool, syscall.Errno) {
+// Entries is getdents64(2): entries of a directory go into the buffer, for
+// NextEntry. 0 is the end.
+func Entries(fd int, buffer []byte) (int, syscall.Errno) {
 	n, _, errno := unix.RawSyscall(unix.SYS_GETDENTS64, uintptr(fd), uintptr(unsafe.Pointer(&buffer[0])), uintptr(len(buffer)))
-	if errno != 0 || n == 0 {
-		return names, false, errno
+	if errno != 0 {
+		return 0, errno
 	}
-	_, _, names = unix.ParseDirent(buffer[:n], -1, names)
-	return names, true, 0
+	return int(n), 0
+}
+
+// NextEntry takes an entry of a directory out of what getdents64(2) has filled:
+// its name, type (unix.DT_REG ...; many file systems know them), and the rest of
+// the buffer. The name is empty at the end, and for an entry that is no longer
+// there.
+func NextEntry(buffer []byte) (name string, kind byte, rest []byte) {
+	const head = 8 + 8 + 2 + 1 // inode, offset, length, type
+	if len(buffer) < head {
+		return "", 0, nil
+	}
+	length := int(binary.NativeEndian.Uint16(buffer[16:]))
+	if length < head || length > len(buffer) {
+		return "", 0, nil
+	}
+	if binary.NativeEndian.Uint64(buffer) != 0 {
+		text := buffer[head:length]
+		if i := bytes.IndexByte(text, 0); i >= 0 {
+			text = text[:i]
+		}
+		name = string(text)
+	}
+	return name, buffer[18], buffer[length:]
 }
 
 // Fstatfs is fstatfs(2).
