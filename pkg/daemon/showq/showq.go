@@ -11,6 +11,7 @@ import (
 	"context"
 	"io"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"syscall"
@@ -32,6 +33,12 @@ func Main(args []string) int {
 	return service.Run(service.Service{
 		Name: "showq",
 		Kind: service.Single,
+		Setup: func(*service.Runtime) error {
+			// Next to nothing is held: to collect often costs little, and a long
+			// queue takes no more memory than a short one.
+			debug.SetGCPercent(100)
+			return nil
+		},
 		Serve: func(ctx context.Context, conn *service.Conn) error {
 			rt := conn.Runtime
 			spool := queue.Open(".", rt.Config).WithLog(rt.Log)
