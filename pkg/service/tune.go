@@ -4,7 +4,6 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
-	"runtime/metrics"
 )
 
 // How much garbage there may be. A daemon that holds little else lets it grow
@@ -28,7 +27,7 @@ func Tune() {
 	}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercentMost)
-		c := &collection{percent: gcPercentMost, live: []metrics.Sample{{Name: "/gc/heap/live:bytes"}}}
+		c := &collection{percent: gcPercentMost}
 		runtime.SetFinalizer(c, (*collection).ended)
 	}
 }
@@ -36,18 +35,17 @@ func Tune() {
 // collection adjusts the amount of garbage after each collection: it is
 // garbage itself, which comes to life again.
 type collection struct {
-	percent int
-	live    []metrics.Sample
+	percent int // as it was set last
+	stats   runtime.MemStats
 }
 
 func (c *collection) ended() {
-	metrics.Read(c.live)
-	if c.live[0].Value.Kind() == metrics.KindUint64 {
-		percent := percentFor(c.live[0].Value.Uint64())
-		if change := percent - c.percent; change >= c.percent/8 || -change >= c.percent/8 {
-			c.percent = percent
-			debug.SetGCPercent(percent)
-		}
+	runtime.ReadMemStats(&c.stats)
+	held := c.stats.NextGC * 100 / (100 + uint64(c.percent))
+	percent := percentFor(held)
+	if change := percent - c.percent; change >= c.percent/8 || -change >= c.percent/8 {
+		c.percent = percent
+		debug.SetGCPercent(percent)
 	}
 	runtime.SetFinalizer(c, (*collection).ended)
 }
