@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"posthaste/pkg/conf"
 	"posthaste/pkg/conf/edit"
@@ -26,19 +27,22 @@ type mending struct {
 func fields(n int) string { return strings.Repeat(`\S+[ \t]+`, n) }
 
 // mendings are made in this order, between the entries that are added before
-// and behind them.
-var mendings = map[string]mending{
-	"verify":     {regexp.MustCompile(`^(verify[ \t]+unix[ \t]+` + fields(4) + `)0([ \t]+verify.*)$`), "${1}1$2", "setting verify process limit to 1"},
-	"pickup":     {regexp.MustCompile(`^(pickup[ \t]+fifo[ \t]+n[ \t]+)n([ \t]+.*)$`), "$1-$2", "making the pickup service unprivileged"},
-	"cleanup":    {regexp.MustCompile(`^(cleanup[ \t]+unix[ \t]+)[-y]([ \t]+.*)$`), "${1}n$2", "making the cleanup service public"},
-	"flush":      {regexp.MustCompile(`^(flush[ \t]+unix[ \t]+)[-y]([ \t]+.*)$`), "${1}n$2", "making the flush service public"},
-	"tlsmgr":     {regexp.MustCompile(`^(tlsmgr[ \t]+)fifo([ \t]+` + fields(3) + `[0-9]+)\??([ \t]+.*)$`), "${1}unix$2?$3", "updating the tlsmgr from fifo to unix service"},
-	"proxywrite": {regexp.MustCompile(`^(proxywrite[ \t]+unix[ \t]+` + fields(4) + `)-([ \t]+proxymap.*)$`), "${1}1$2", "setting proxywrite process limit to 1"},
-}
+// and behind them. They are not compiled when the program starts: one executable
+// holds all programs.
+var mendings = sync.OnceValue(func() map[string]mending {
+	return map[string]mending{
+		"verify":     {regexp.MustCompile(`^(verify[ \t]+unix[ \t]+` + fields(4) + `)0([ \t]+verify.*)$`), "${1}1$2", "setting verify process limit to 1"},
+		"pickup":     {regexp.MustCompile(`^(pickup[ \t]+fifo[ \t]+n[ \t]+)n([ \t]+.*)$`), "$1-$2", "making the pickup service unprivileged"},
+		"cleanup":    {regexp.MustCompile(`^(cleanup[ \t]+unix[ \t]+)[-y]([ \t]+.*)$`), "${1}n$2", "making the cleanup service public"},
+		"flush":      {regexp.MustCompile(`^(flush[ \t]+unix[ \t]+)[-y]([ \t]+.*)$`), "${1}n$2", "making the flush service public"},
+		"tlsmgr":     {regexp.MustCompile(`^(tlsmgr[ \t]+)fifo([ \t]+` + fields(3) + `[0-9]+)\??([ \t]+.*)$`), "${1}unix$2?$3", "updating the tlsmgr from fifo to unix service"},
+		"proxywrite": {regexp.MustCompile(`^(proxywrite[ \t]+unix[ \t]+` + fields(4) + `)-([ \t]+proxymap.*)$`), "${1}1$2", "setting proxywrite process limit to 1"},
+	}
+})
 
 // mend applies the mending of that name to the lines.
 func (t *tool) mend(name, path string, lines []string) {
-	m := mendings[name]
+	m := mendings()[name]
 	told := false
 	for i, line := range lines {
 		body := strings.TrimSuffix(line, "\n")

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -37,7 +38,7 @@ func (c *client) list(ctx context.Context, f formatter) error {
 	conn, err := d.Dial(ctx, dial.Public, service)
 	if err == nil {
 		defer conn.Close()
-		return c.copy(conn.In, f)
+		return c.copy(attr.NewReader(bufio.NewReaderSize(conn, bufferSize), attr.Null, conn.In.From()), f)
 	}
 	why := fmt.Sprintf("Connect to the %s %s service: %s", c.cfg.String("mail_name"), service, dial.Reason(err))
 	switch {
@@ -67,7 +68,7 @@ func (c *client) direct(ctx context.Context, f formatter) error {
 	if err != nil {
 		return fmt.Errorf("Error running %s", path)
 	}
-	copied := c.copy(attr.NewReader(out, attr.Null, path), f)
+	copied := c.copy(attr.NewReader(bufio.NewReaderSize(out, bufferSize), attr.Null, path), f)
 	out.Close()
 	if err := cmd.Wait(); err != nil && copied == nil {
 		return fmt.Errorf("Error running %s", path)
@@ -106,38 +107,57 @@ func (c *client) copy(in *attr.Reader, f formatter) error {
 			f.recipient(rcpt)
 		}
 		f.endMessage()
-		if err := out.finish(); err != nil || out.closed {
-			return err
+		if out.failed != nil {
+			return out.finish()
 		}
 	}
 }
 
+// bufferSize is that of input and output: what showq sends at once.
+const bufferSize = 32 << 10
+
 // output is standard output. A reader that has gone away is no error.
 type output struct {
 	*bufio.Writer
-	closed bool
+	to     io.Writer
+	failed error // of the first write that failed
+}
+
+// open makes o write to a stream.
+func (o *output) open(to io.Writer) {
+	o.to = to
+	o.Writer = bufio.NewWriterSize(checked{o}, bufferSize)
+}
+
+// checked is the way from the buffer to the stream.
+type checked struct{ o *output }
+
+func (s checked) Write(b []byte) (int, error) {
+	n, err := s.o.to.Write(b)
+	if s.o.failed == nil {
+		s.o.failed = err
+	}
+	return n, err
 }
 
 func (o *output) finish() error {
 	err := o.Flush()
-	if errors.Is(err, syscall.EPIPE) {
-		o.closed = true
+	if err == nil || errors.Is(err, syscall.EPIPE) {
 		return nil
 	}
-	if err != nil {
-		return fmt.Errorf("output write error: %w", maillog.Errno(err))
-	}
-	return nil
+	return fmt.Errorf("output write error: %w", maillog.Errno(err))
 }
 
-// layout is how the human-readable list looks. Long queue ids need more room.
-type layout struct{ row, message, heading string }
+// layout is how the human-readable list looks: widths of the columns. Long queue
+// ids need more room.
+type layout struct {
+	id, size, time int
+	heading        string
+}
 
 var layouts = map[bool]layout{
-	false: {"%-11s %7s %-20s %s\n", "%-11s %7d %20.20s %s\n",
-		fmt.Sprintf("%-11s %7s %-20s %s\n", "-Queue ID-", "--Size--", "----Arrival Time----", "-Sender/Recipient-------")},
-	true: {"%-17s %8s %-19s %s\n", "%-17s %8d %19.19s %s\n",
-		fmt.Sprintf("%-17s %8s %-19s %s\n", "----Queue ID-----", "--Size--", "---Arrival Time----", "--Sender/Recipient------")},
+	false: {11, 7, 20, "-Queue ID-  --Size-- ----Arrival Time---- -Sender/Recipient-------\n"},
+	true:  {17, 8, 19, "----Queue ID----- --Size-- ---Arrival Time---- --Sender/Recipient------\n"},
 }
 
 const reasonColumn = 76 // width of a reason that reaches column 78 with its parentheses
@@ -150,6 +170,9 @@ type text struct {
 	messages uint64
 	bytes    uint64
 	reason   string
+	second   int64  // of the time last shown
+	when     string // that time
+	line     []byte // being made
 }
 
 func (c *client) newText() *text {
@@ -157,7 +180,7 @@ func (c *client) newText() *text {
 }
 
 func newTextFor(c *client, long bool, show func(string) string) *text {
-	c.out.Writer = bufio.NewWriter(c.env.Stdout)
+	c.out.open(c.env.Stdout)
 	return &text{layout: layouts[long], out: &c.out, show: show}
 }
 
@@ -170,18 +193,28 @@ func (t *text) message(m showq.Message) {
 	t.messages++
 	t.bytes += uint64(m.Size)
 	t.reason = ""
-	id := m.ID
+	if t.when == "" || t.second != m.Time {
+		t.second, t.when = m.Time, time.Unix(m.Time, 0).Format(time.ANSIC)
+	}
+	line := append(t.line[:0], m.ID...)
 	switch m.Queue {
 	case "active":
-		id += "*"
+		line = append(line, '*')
 	case "hold":
-		id += "!"
+		line = append(line, '!')
 	}
 	if m.ForcedExpire {
-		id += "#"
+		line = append(line, '#')
 	}
-	when := time.Unix(m.Time, 0).Format(time.ANSIC)
-	fmt.Fprintf(t.out, t.layout.message, id, m.Size, when, t.show(m.Sender))
+	line = blanks(line, t.id+1-len(line), 1)
+	var digits [20]byte
+	size := strconv.AppendInt(digits[:0], m.Size, 10)
+	line = append(blanks(line, t.size-len(size), 0), size...)
+	line = append(line, ' ')
+	line = append(line, t.when[:t.time]...)
+	line = append(line, ' ')
+	line = append(line, t.show(m.Sender)...)
+	t.print(line)
 }
 
 func (t *text) recipient(r showq.Recipient) {
@@ -191,9 +224,25 @@ func (t *text) recipient(r showq.Recipient) {
 		if reason == "" {
 			reason = "reason unavailable"
 		}
-		fmt.Fprintf(t.out, "%*s(%s)\n", max(0, reasonColumn-len(reason)), "", reason)
+		line := append(blanks(t.line[:0], reasonColumn-len(reason), 0), '(')
+		line = append(line, reason...)
+		t.print(append(line, ')'))
 	}
-	fmt.Fprintf(t.out, t.row, "", "", "", t.show(r.Address))
+	line := blanks(t.line[:0], t.id+1+t.size+1+t.time+1, 0)
+	t.print(append(line, t.show(r.Address)...))
+}
+
+// blanks adds n blanks, but not less than the given number.
+func blanks(line []byte, n, least int) []byte {
+	for range max(n, least) {
+		line = append(line, ' ')
+	}
+	return line
+}
+
+func (t *text) print(line []byte) {
+	t.line = append(line, '\n')
+	t.out.Write(t.line)
 }
 
 func (t *text) endMessage() {}
@@ -226,7 +275,7 @@ type json struct {
 func (c *client) newJSON() *json { return newJSONFor(c, c.printable()) }
 
 func newJSONFor(c *client, keep func(string) string) *json {
-	c.out.Writer = bufio.NewWriter(c.env.Stdout)
+	c.out.open(c.env.Stdout)
 	return &json{out: &c.out, keep: keep}
 }
 

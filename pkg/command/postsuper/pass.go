@@ -51,29 +51,41 @@ func (t *tool) queue(m mass, name string, messages bool) error {
 		return fmt.Errorf("open directory %s: %w", name, maillog.Errno(err))
 	}
 	defer w.Close()
+	var doomed removal
 	for {
-		e, err := w.Next()
-		switch {
-		case err == io.EOF:
-			return nil
-		case err != nil:
-			return fmt.Errorf("open directory %s: %w", e.Path(), maillog.Errno(err))
-		case e.Leave:
-			if e.Depth >= depth {
-				if err := t.removeDirectory(e.Path()); err != nil {
-					return err
-				}
+		e, walkErr := w.Next()
+		if walkErr == nil && !e.Leave {
+			f := file{tool: t, mass: m, queue: name, messages: messages, depth: depth, path: e.Path(), name: e.Name, plain: e.Plain}
+			if err := t.take(f, &doomed); err != nil {
+				return err
 			}
-		default:
-			f := file{tool: t, mass: m, queue: name, messages: messages, depth: depth, path: e.Path(), name: e.Name}
-			t.mu.Lock()
-			err := f.visit()
-			t.mu.Unlock()
-			if err != nil {
+			continue
+		}
+		if err := doomed.carryOut(t); err != nil {
+			return err
+		}
+		switch {
+		case walkErr == io.EOF:
+			return nil
+		case walkErr != nil:
+			return fmt.Errorf("open directory %s: %w", e.Path(), maillog.Errno(walkErr))
+		case e.Depth >= depth:
+			if err := t.removeDirectory(e.Path()); err != nil {
 				return err
 			}
 		}
 	}
+}
+
+// take does what is to be done with one file, or lets it wait for its removal
+// together with others.
+func (t *tool) take(f file, doomed *removal) error {
+	if f.mass.remove {
+		return doomed.add(t, f)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return f.visit()
 }
 
 // removeDirectory removes a hash directory that is deeper than there should
@@ -96,30 +108,25 @@ type file struct {
 	depth    int  // of hash directories in this queue
 	path     string
 	name     string
-	info     fs.FileInfo
+	plain    bool // a regular file, as its directory says
+	status
 }
-
-func (f *file) ready() bool { return f.info.Mode()&queue.ModeReady == queue.ModeReady }
 
 // visit takes the steps of spec queue.md §5.4 until one of them settles what
 // becomes of the file.
 func (f *file) visit() error {
-	var err error
-	if f.info, err = os.Lstat(f.path); err != nil {
+	if onlyMoves := f.hold || f.requeue || f.release && !f.mass.expire; onlyMoves && f.plain && queue.ValidID(f.name) {
+		return f.act() // nothing more need be known
+	}
+	there := false
+	if f.status, there = look(f.path); !there {
 		return nil
 	}
-	if f.info.IsDir() {
-		if err := os.Remove(f.path); err != nil {
-			f.log.Warn("remove subdirectory %s: %v", f.path, maillog.Errno(err))
-		} else {
-			f.say("remove subdirectory %s", f.path)
-		}
+	if f.directory() {
+		f.removeSubdirectory()
 		return nil
 	}
-	if f.mass.remove {
-		return f.removeAny()
-	}
-	if !f.info.Mode().IsRegular() || f.purge && f.stale() {
+	if !f.regular() || f.purge && f.stale() {
 		_, err := f.tool.remove(f.path)
 		return err
 	}
@@ -143,15 +150,15 @@ func (f *file) visit() error {
 func (f *file) bogus() { f.log.Warn("bogus file name: %s", f.path) }
 
 func (f *file) stale() bool {
-	return f.messages && !f.ready() && f.now().Sub(f.info.ModTime()) > staleTime
+	return f.messages && !f.ready() && f.age(f.now()) > staleTime
 }
 
-func (f *file) removeAny() error {
-	gone, err := f.tool.remove(f.path)
-	if gone && f.messages && f.ready() {
-		f.count.deleted++
+func (f *file) removeSubdirectory() {
+	if err := os.Remove(f.path); err != nil {
+		f.log.Warn("remove subdirectory %s: %v", f.path, maillog.Errno(err))
+	} else {
+		f.say("remove subdirectory %s", f.path)
 	}
-	return err
 }
 
 // finishFix takes the mark off a name that was made to match the inode
@@ -168,7 +175,7 @@ func (f *file) finishFix() (ok bool, err error) {
 			f.bogus()
 			return false, nil
 		}
-		if id.Inode != inode(f.info) {
+		if id.Inode != f.inode {
 			f.log.Warn("name/inode mismatch: %s", f.path)
 			return false, nil
 		}
@@ -194,7 +201,7 @@ func (f *file) checkInode() (ok bool, err error) {
 		f.bogus()
 		return false, nil
 	}
-	wrong := id.Inode != inode(f.info) && (!id.Long || f.redundant)
+	wrong := id.Inode != f.inode && (!id.Long || f.redundant)
 	if !wrong && (!id.Long || f.spool.LongIDs()) {
 		return true, nil
 	}
@@ -213,7 +220,7 @@ func (f *file) logPath(log, name string) string { return f.spool.Path(log, name)
 
 // newName keeps the time in the name and exchanges the inode number.
 func (f *file) newName(id queue.ID) string {
-	number := inode(f.info)
+	number := f.inode
 	switch {
 	case !id.Long:
 		return f.name[:5] + fmt.Sprintf("%X", number)

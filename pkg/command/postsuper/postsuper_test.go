@@ -346,3 +346,5 @@ func TestCommandLine(t *testing.T) {
 		}
 	}
 }
+
+func inode(info os.FileInfo) uint64 { return info.Sys().(*syscall.Stat_t).Ino }

@@ -20,13 +20,12 @@ import (
 // its activation, its completion, or the reader of its next recipients; deliveries
 // only read env.
 type message struct {
-	*sched.Message
+	sched.Message
 	env         *envelope.Envelope
-	active      time.Time // entered the active queue
-	deferred    bool      // something is to be tried again
-	expire      bool      // forced expiration
-	unthrottle  bool      // dead destinations are to be tried
-	ignoreDefer bool      // defer_transports does not apply
+	deferred    bool // something is to be tried again
+	expire      bool // forced expiration
+	unthrottle  bool // dead destinations are to be tried
+	ignoreDefer bool // defer_transports does not apply
 	probe       bool
 	redirected  bool
 	retryLater  bool           // recipients could not be read: not all are accounted for
@@ -46,8 +45,8 @@ func (m *manager) activate(c candidate) (*message, []sched.Routed) {
 	if c.queue == queue.Incoming {
 		m.returnToken()
 	}
-	msg := &message{active: time.Now(), ignoreDefer: c.ignoreDefer}
-	msg.Message = &sched.Message{ID: c.id, Info: msg, Activated: msg.active}
+	msg := &message{ignoreDefer: c.ignoreDefer}
+	msg.ID, msg.Info, msg.Activated = c.id, msg, time.Now()
 	rcpts, ok := m.open(msg)
 	if !ok {
 		m.reading.Add(-int64(msg.fresh))

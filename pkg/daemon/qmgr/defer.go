@@ -67,7 +67,7 @@ func (m *manager) tellFlush(id, site string) {
 // logDelivery writes the delivery line of spec §4.8 for a recipient that no agent
 // had.
 func (m *manager) logDelivery(msg *message, rcpt deliver.Recipient, st dsn.Status, word string) {
-	stats := deliver.Stats{Incoming: msg.env.Arrival, Active: msg.active}
+	stats := deliver.Stats{Incoming: msg.env.Arrival, Active: msg.Activated}
 	total, parts := stats.Delays(time.Now(), m.delayResolution)
 	orig := ""
 	if rcpt.Original != "" && !strings.EqualFold(rcpt.Original, rcpt.Address) {

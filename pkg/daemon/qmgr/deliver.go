@@ -163,7 +163,7 @@ func (m *manager) request(e *sched.Entry) *deliver.Request {
 		Sender:         env.Sender,
 		EnvelopeID:     env.EnvelopeID,
 		Ret:            env.Ret,
-		Stats:          deliver.Stats{Incoming: env.Arrival, Active: msg.active},
+		Stats:          deliver.Stats{Incoming: env.Arrival, Active: msg.Activated},
 		ClientName:     env.Client.Name,
 		ClientAddress:  env.Client.Address,
 		ClientPort:     env.Client.Port,

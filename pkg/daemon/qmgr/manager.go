@@ -290,8 +290,8 @@ func (m *manager) admit(msg *message, routed []sched.Routed) {
 			m.sched.Unthrottle(r.Transport, r.Queue)
 		}
 	}
-	m.sched.Add(msg.Message)
-	m.sched.Assign(msg.Message, routed, msg.env.Unread)
+	m.sched.Add(&msg.Message)
+	m.sched.Assign(&msg.Message, routed, msg.env.Unread)
 }
 
 // readMore reads the next recipients of a message.

@@ -86,7 +86,7 @@ func (m *manager) routeOne(msg *message, rcpt deliver.Recipient) (r sched.Routed
 		}
 		flags = reply.Flags
 		r.Transport, r.Nexthop = reply.Transport, reply.NextHop
-		if flags&(rewrite.Fail|rewrite.Error) == 0 && reply.Recipient != "" && rcpt.Address != "" {
+		if flags&(rewrite.Fail|rewrite.Error) == 0 && reply.Recipient != r.Address && reply.Recipient != "" && rcpt.Address != "" {
 			r.Address = reply.Recipient
 		}
 	}

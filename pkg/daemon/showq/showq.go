@@ -7,13 +7,14 @@
 package showq
 
 import (
+	"bufio"
 	"context"
-	"errors"
 	"io"
-	"io/fs"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"posthaste/pkg/conf"
 	"posthaste/pkg/ipc/attr"
@@ -24,6 +25,7 @@ import (
 	"posthaste/pkg/spool/queue"
 	"posthaste/pkg/spool/record"
 	"posthaste/pkg/sys/maillog"
+	"posthaste/pkg/sys/quick"
 )
 
 // Main runs the daemon.
@@ -31,22 +33,42 @@ func Main(args []string) int {
 	return service.Run(service.Service{
 		Name: "showq",
 		Kind: service.Single,
+		Setup: func(*service.Runtime) error {
+			// Next to nothing is held: to collect often costs little, and a long
+			// queue takes no more memory than a short one.
+			debug.SetGCPercent(100)
+			return nil
+		},
 		Serve: func(ctx context.Context, conn *service.Conn) error {
 			rt := conn.Runtime
 			spool := queue.Open(".", rt.Config).WithLog(rt.Log)
 			l := newLister(rt.Config, spool, rt.Log)
-			return l.list(ctx, showq.NewWriter(attr.NewWriter(conn, attr.Null)))
+			out := bufio.NewWriterSize(conn, outputSize)
+			return l.list(ctx, showq.NewWriter(attr.NewWriter(out, attr.Null)))
 		},
 	}, args, os.Environ())
 }
 
-// lister lists one spool.
+// fewSeen is how many recipients' place in the memory is worth being kept.
+const fewSeen = 64
+
+// outputSize is what is sent to the client at once: some hundred messages, so
+// that neither of us is woken for each of them.
+const outputSize = 32 << 10
+
+// lister lists one spool. It is for one client.
 type lister struct {
 	spool     *queue.Spool
 	log       *maillog.Logger
 	empty     string // empty_address_recipient
 	duplicate int    // duplicate_filter_limit
 	utf8      bool   // smtputf8_enable
+
+	message quick.Plain // what is being read
+	reasons quick.Plain // its defer log
+	records *record.Reader
+	entries *bouncelog.Reader
+	seen    map[string]bool // recipients in the log
 }
 
 func newLister(cfg *conf.Config, spool *queue.Spool, log *maillog.Logger) *lister {
@@ -81,7 +103,7 @@ func (l *lister) list(ctx context.Context, out *showq.Writer) error {
 				break
 			}
 			last = id
-			if err := l.file(out, name, id); err != nil {
+			if err := l.show(out, name, id); err != nil {
 				return err
 			}
 		}
@@ -89,23 +111,21 @@ func (l *lister) list(ctx context.Context, out *showq.Writer) error {
 	return out.End()
 }
 
-func (l *lister) file(out *showq.Writer, name, id string) error {
-	info, ok := l.spool.Ready(name, id)
+// show sends the message in a file.
+func (l *lister) show(out *showq.Writer, name, id string) error {
+	st, ok := l.spool.Look(name, id, &l.message)
 	if !ok {
 		return nil
 	}
-	f, err := l.spool.Open(name, id, os.O_RDONLY)
-	if err != nil {
-		if !errors.Is(err, fs.ErrNotExist) {
-			l.log.Warn("open %s %s: %v", name, id, maillog.Errno(err))
-		}
-		return nil
+	defer l.message.Close()
+	if l.records == nil {
+		l.records = record.NewReader(&l.message)
 	}
-	defer f.Close()
-	m := message{lister: l, out: out, id: id, r: record.NewReader(f), file: info}
-	m.r.Path = l.spool.Path(name, id)
-	m.head = showq.Message{Queue: name, ID: id, ForcedExpire: info.Mode()&queue.ModeExpire != 0}
-	return m.show()
+	l.records.Reset(&l.message)
+	l.records.Path = l.spool.Path(name, id)
+	m := message{lister: l, out: out, id: id, r: l.records, file: st}
+	m.head = showq.Message{Queue: name, ID: id, ForcedExpire: st.Mode&uint32(queue.ModeExpire) != 0}
+	return m.read()
 }
 
 // message is one message on its way from the file to the client.
@@ -114,15 +134,14 @@ type message struct {
 	out  *showq.Writer
 	id   string
 	r    *record.Reader
-	file fs.FileInfo
+	file syscall.Stat_t
 	head showq.Message
 	size int64 // of the content, from the size record; 0 is not known
 	sent bool  // head has been sent
-	seen map[string]bool
 }
 
-// show reads records up to the end of the message, or to damage.
-func (m *message) show() error {
+// read reads records up to the end of the message, or to damage.
+func (m *message) read() error {
 	for {
 		t, data, err := m.r.Next()
 		if err == io.EOF {
@@ -192,31 +211,38 @@ func (m *message) begin(sender string) error {
 	m.head.Sender = sender
 	m.head.Size = m.size
 	if m.size == 0 {
-		m.head.Size = m.file.Size()
+		m.head.Size = m.file.Size
 	}
 	if m.head.Time == 0 {
-		m.head.Time = m.file.ModTime().Unix()
+		m.head.Time = int64(m.file.Mtim.Sec)
 	}
 	if err := m.out.Message(m.head); err != nil {
 		return err
 	}
-	m.seen = map[string]bool{}
+	m.forget()
 	return m.deferred()
+}
+
+// forget empties what is known of another message's recipients.
+func (l *lister) forget() {
+	if l.seen == nil || len(l.seen) > fewSeen {
+		l.seen = make(map[string]bool)
+	}
+	clear(l.seen)
 }
 
 // deferred sends the recipients in the defer log, with the reasons there.
 func (m *message) deferred() error {
-	f, err := m.spool.Open(queue.Defer, m.id, os.O_RDONLY)
-	if errors.Is(err, fs.ErrNotExist) {
+	if !m.spool.LookLog(queue.Defer, m.id, &m.reasons) {
 		return nil
 	}
-	if err != nil {
-		m.log.Warn("open %s %s: %v", queue.Defer, m.id, maillog.Errno(err))
-		return nil
+	defer m.reasons.Close()
+	if m.entries == nil {
+		m.entries = bouncelog.NewReader(nil, "", true)
+		m.entries.Log, m.entries.UTF8 = m.log, m.utf8
 	}
-	defer f.Close()
-	r := bouncelog.NewReader(f, m.spool.Path(queue.Defer, m.id), true)
-	r.Log, r.UTF8 = m.log, m.utf8
+	r := m.entries
+	r.Reset(&m.reasons, m.spool.Path(queue.Defer, m.id))
 	for {
 		e, err := r.Next()
 		if err == io.EOF {

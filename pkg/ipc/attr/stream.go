@@ -2,6 +2,7 @@ package attr
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -78,11 +79,11 @@ func (w *Writer) Hash(entries []Attr) *Writer {
 // End ends the list without sending it yet.
 func (w *Writer) End() *Writer {
 	if w.err == nil {
+		end := byte(0)
 		if w.codec == Plain {
-			w.w.WriteByte('\n')
-		} else {
-			w.w.WriteByte(0)
+			end = '\n'
 		}
+		w.err = w.w.WriteByte(end) // that of the stream, if something could not be sent
 	}
 	return w
 }
@@ -140,6 +141,35 @@ func (r *Reader) Next() (a Attr, more bool, err error) {
 	}
 	a.Value, err = r.until(0, "value", false)
 	return a, err == nil, err
+}
+
+// Has takes some attributes at once if they are complete in the buffer and are
+// the next ones, of the Null coding, with just these names, and good says so, if
+// it is not nil. The values are as many as the names and hold until the next call
+// of any method. Otherwise nothing is taken.
+func (r *Reader) Has(values [][]byte, names []string, good func(values [][]byte) bool) bool {
+	if r.codec != Null {
+		return false
+	}
+	have, _ := r.r.Peek(r.r.Buffered())
+	rest := have
+	for i, name := range names {
+		n := len(name)
+		if len(rest) <= n || string(rest[:n]) != name || rest[n] != 0 {
+			return false
+		}
+		end := bytes.IndexByte(rest[n+1:], 0)
+		if end < 0 {
+			return false
+		}
+		values[i] = rest[n+1 : n+1+end]
+		rest = rest[n+1+end+1:]
+	}
+	if good != nil && !good(values) {
+		return false
+	}
+	r.r.Discard(len(have) - len(rest))
+	return true
 }
 
 func (r *Reader) nextPlain() (Attr, bool, error) {

@@ -42,7 +42,8 @@ type Recipient struct {
 }
 
 // Writer is the server's side. Begin, then for each message Message and any
-// number of Recipient, then End. The first error sticks.
+// number of Recipient, then End, which sends what the stream's buffer holds.
+// The first error sticks.
 type Writer struct {
 	w    *attr.Writer
 	open bool
@@ -54,7 +55,7 @@ func NewWriter(w *attr.Writer) *Writer { return &Writer{w: w} }
 // Begin announces the protocol.
 func (w *Writer) Begin() error { return attr.Announce(w.w, Protocol) }
 
-// Message starts a message. It ends, and sends, the one before.
+// Message starts a message. It ends the one before.
 func (w *Writer) Message(m Message) error {
 	if err := w.finish(); err != nil {
 		return err
@@ -80,7 +81,7 @@ func (w *Writer) finish() error {
 		return nil
 	}
 	w.open = false
-	return w.w.Send()
+	return w.w.End().Err()
 }
 
 // End ends the list.
@@ -96,6 +97,10 @@ type Reader struct {
 	r      *attr.Reader
 	inside bool // a message's recipients have not been read to the end
 	done   bool
+
+	// What came last: most senders, reasons and queues are the one before.
+	message Message
+	rcpt    Recipient
 }
 
 // NewReader returns a Reader; it reads the announcement at the first Next.
@@ -117,6 +122,9 @@ func (r *Reader) Next() (Message, error) {
 	}
 	if r.done {
 		return Message{}, io.EOF
+	}
+	if m, ok := r.quickly(); ok {
+		return m, nil
 	}
 	var list attr.List
 	for len(list) < len(messageFields) {
@@ -153,6 +161,9 @@ var messageFields = [...]string{"queue_name", "queue_id", "time", "size", "force
 func (r *Reader) Recipient() (rcpt Recipient, more bool, err error) {
 	if !r.inside {
 		return rcpt, false, nil
+	}
+	if rcpt, ok := r.quickRecipient(); ok {
+		return rcpt, true, nil
 	}
 	for _, place := range [...]struct {
 		name  string

@@ -63,6 +63,7 @@ type Reader struct {
 	in       *bufio.Reader
 	path     string
 	defaults dsn.Status
+	long     []byte // a line that does not fit into the buffer of in
 }
 
 type silent struct{}
@@ -80,6 +81,12 @@ func NewReader(in io.Reader, path string, deferred bool) *Reader {
 	return r
 }
 
+// Reset makes the Reader read another log of the same kind.
+func (r *Reader) Reset(in io.Reader, path string) {
+	r.in.Reset(in)
+	r.path = path
+}
+
 // Next returns the next entry, io.EOF at the end.
 func (r *Reader) Next() (Entry, error) {
 	e := Entry{Rcpt: UnknownRcpt, Status: r.defaults}
@@ -90,35 +97,40 @@ func (r *Reader) Next() (Entry, error) {
 			return e, nil
 		case err != nil:
 			return Entry{}, err
-		case line == "" && begun:
+		case len(line) == 0 && begun:
 			return e, nil
-		case line != "":
+		case len(line) > 0:
 			begun = true
 			r.parse(&e, line)
 		}
 	}
 }
 
-// line returns the next line, made printable.
-func (r *Reader) line() (string, error) {
-	var line []byte
-	for {
-		part, err := r.in.ReadSlice('\n')
-		if room := maxLine - len(line); room > 0 {
-			line = append(line, part[:min(len(part), room)]...)
+// line returns the next line, made printable; it is good until the next call.
+func (r *Reader) line() ([]byte, error) {
+	line, err := r.in.ReadSlice('\n')
+	if errors.Is(err, bufio.ErrBufferFull) {
+		r.long = r.long[:0]
+		for errors.Is(err, bufio.ErrBufferFull) {
+			r.keep(line)
+			line, err = r.in.ReadSlice('\n')
 		}
-		if errors.Is(err, bufio.ErrBufferFull) {
-			continue
-		}
-		if err != nil && (err != io.EOF || len(line) == 0) {
-			return "", err
-		}
-		if n := len(line); n > 0 && line[n-1] == '\n' {
-			line = line[:n-1]
-		}
-		maskLine(line, r.UTF8)
-		return string(line), nil
+		r.keep(line)
+		line = r.long
 	}
+	if err != nil && (err != io.EOF || len(line) == 0) {
+		return nil, err
+	}
+	if n := len(line); n > 0 && line[n-1] == '\n' {
+		line = line[:n-1]
+	}
+	maskLine(line, r.UTF8)
+	return line, nil
+}
+
+// keep adds a part to a long line, up to maxLine.
+func (r *Reader) keep(part []byte) {
+	r.long = append(r.long, part[:min(len(part), maxLine-len(r.long))]...)
 }
 
 // maskLine replaces what is not printable by '?', byte for byte.
@@ -137,22 +149,22 @@ func maskLine(line []byte, utf8Mode bool) {
 	}
 }
 
-func (r *Reader) parse(e *Entry, line string) {
+func (r *Reader) parse(e *Entry, line []byte) {
 	if !alphanumeric(line[0]) {
-		r.parseOld(e, line)
+		r.parseOld(e, string(line))
 		return
 	}
-	name, value, err := record.ParseAttr([]byte(line))
+	name, value, err := record.CutAttr(line)
 	if err != nil {
 		r.Log.Warn("%s: malformed record: %v", r.path, err)
 		return
 	}
-	set, ok := setters[name]
+	set, ok := setters[string(name)]
 	if !ok {
 		r.Log.Warn("%s: unknown attribute name: %s, ignored", r.path, name)
 		return
 	}
-	set(e, value)
+	set(e, string(value))
 }
 
 var setters = map[string]func(e *Entry, value string){

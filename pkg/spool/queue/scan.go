@@ -9,12 +9,14 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"posthaste/pkg/sys/quick"
 )
 
 const (
-	scanBatch = 512 // names read from a directory at once
-	scanDepth = 32  // hash directories below each other; more is damage
+	scanBytes = 32 << 10 // of directory entries read at once
+	scanDepth = 32       // hash directories below each other; more is damage
 )
 
 // Entry is what a Walker met.
@@ -23,33 +25,40 @@ type Entry struct {
 	Name  string
 	Depth int  // number of hash directories above it
 	Leave bool // Dir/Name is a hash directory that has been read to its end
+	Plain bool // it was a regular file; when false that is not known
 }
 
 // Path is the path of the entry.
-func (e Entry) Path() string { return filepath.Join(e.Dir, e.Name) }
+func (e Entry) Path() string { return e.Dir + "/" + e.Name }
 
 // Walker reads a directory tree depth first, in the order of the directory,
 // a batch of names at a time: its memory does not depend on the number of
 // files. Names of one character are hash directories and are entered, without
 // a look at what they are (spec queue.md §1.3); everything else is an entry.
 type Walker struct {
-	flat  bool
-	quick bool // the directories are in memory: see package quick
-	stack []*walkLevel
+	flat   bool
+	quick  bool // the directories are in memory: see package quick
+	stack  []*walkLevel
+	buffer *[scanBytes]byte // one for all levels
+	spool  *Spool
 }
 
 type walkLevel struct {
-	f     *os.File // nil when quick
-	fd    int      // when quick
-	more  bool     // when quick: not at the end yet
+	fd    int
 	path  string
-	names []string
+	names []found // to come
+	room  []found // that names are in
+}
+
+type found struct {
+	name string
+	kind byte // unix.DT_REG ...
 }
 
 // Walk starts a walk through a queue. maildrop is flat: nothing in it is
 // entered.
 func (s *Spool) Walk(queue string) (*Walker, error) {
-	w := &Walker{flat: queue == Maildrop, quick: queue == Incoming}
+	w := &Walker{flat: queue == Maildrop, quick: queue == Incoming, spool: s}
 	if err := w.enter(s.QueueDir(queue)); err != nil {
 		return nil, err
 	}
@@ -57,20 +66,34 @@ func (s *Spool) Walk(queue string) (*Walker, error) {
 }
 
 func (w *Walker) enter(path string) error {
+	open := unix.Open
 	if w.quick {
-		fd, errno := quick.Open(path, os.O_RDONLY, 0)
-		if errno != 0 {
-			return &fs.PathError{Op: "open", Path: path, Err: errno}
+		open = func(path string, flag int, perm uint32) (int, error) {
+			fd, errno := quick.Open(path, flag, perm)
+			return fd, errnoError(errno)
 		}
-		w.stack = append(w.stack, &walkLevel{fd: fd, more: true, path: path})
+	}
+	fd, err := ignoringEINTR(func() (int, error) { return open(path, os.O_RDONLY|unix.O_CLOEXEC, 0) })
+	if err != nil {
+		return &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	w.stack = append(w.stack, &walkLevel{fd: fd, path: path})
+	return nil
+}
+
+func ignoringEINTR(f func() (int, error)) (int, error) {
+	for {
+		if n, err := f(); err != syscall.EINTR {
+			return n, err
+		}
+	}
+}
+
+func errnoError(errno syscall.Errno) error {
+	if errno == 0 {
 		return nil
 	}
-	f, err := openFile(path, os.O_RDONLY, 0)
-	if err != nil {
-		return err
-	}
-	w.stack = append(w.stack, &walkLevel{f: f, path: path})
-	return nil
+	return errno
 }
 
 // Next returns the next entry, io.EOF at the end, and any other error for a
@@ -81,16 +104,14 @@ func (w *Walker) Next() (Entry, error) {
 		depth := len(w.stack) - 1
 		top := w.stack[depth]
 		if len(top.names) == 0 {
-			names, err := top.read()
-			if len(names) == 0 {
+			if err := w.read(top); err != nil || len(top.names) == 0 {
 				return w.leave(err)
 			}
-			top.names = names
 		}
-		name := top.names[0]
+		name, kind := top.names[0].name, top.names[0].kind
 		top.names = top.names[1:]
 		if len(name) != 1 || w.flat {
-			return Entry{Dir: top.path, Name: name, Depth: depth}, nil
+			return Entry{Dir: top.path, Name: name, Depth: depth, Plain: kind == unix.DT_REG}, nil
 		}
 		if depth == scanDepth {
 			continue
@@ -102,34 +123,44 @@ func (w *Walker) Next() (Entry, error) {
 	return Entry{}, io.EOF
 }
 
-// read returns the next names; none at the end, or with an error.
-func (l *walkLevel) read() ([]string, error) {
-	if l.f != nil {
-		return l.f.Readdirnames(scanBatch)
-	}
-	var buffer [8192]byte
-	for l.more {
-		names, more, errno := quick.Names(l.fd, buffer[:], nil)
-		l.more = more
-		switch {
-		case errno == syscall.EINTR:
-			l.more = true
-		case errno != 0:
-			return nil, &fs.PathError{Op: "readdirent", Path: l.path, Err: errno}
-		case len(names) > 0:
-			return names, nil
+// read reads the next names; none is the end.
+func (w *Walker) read(l *walkLevel) error {
+	if w.buffer == nil {
+		w.buffer, _ = w.spool.buffers.Get().(*[scanBytes]byte)
+		if w.buffer == nil {
+			w.buffer = new([scanBytes]byte)
 		}
 	}
-	return nil, io.EOF
+	for l.room = l.room[:0]; len(l.room) == 0; {
+		n, err := ignoringEINTR(func() (int, error) {
+			if w.quick {
+				n, errno := quick.Entries(l.fd, w.buffer[:])
+				return n, errnoError(errno)
+			}
+			return unix.Getdents(l.fd, w.buffer[:])
+		})
+		if err == syscall.ENOENT {
+			n, err = 0, nil // the directory was removed
+		}
+		if err != nil {
+			return &fs.PathError{Op: "readdirent", Path: l.path, Err: err}
+		}
+		if n == 0 {
+			break
+		}
+		for rest := w.buffer[:n]; len(rest) > 0; {
+			var f found
+			f.name, f.kind, rest = quick.NextEntry(rest)
+			if f.name != "" && f.name != "." && f.name != ".." {
+				l.room = append(l.room, f)
+			}
+		}
+	}
+	l.names = l.room
+	return nil
 }
 
-func (l *walkLevel) close() {
-	if l.f != nil {
-		l.f.Close()
-	} else {
-		quick.Close(l.fd)
-	}
-}
+func (l *walkLevel) close() { quick.Close(l.fd) }
 
 // leave closes the innermost directory.
 func (w *Walker) leave(err error) (Entry, error) {
@@ -137,9 +168,6 @@ func (w *Walker) leave(err error) (Entry, error) {
 	top := w.stack[depth]
 	top.close()
 	w.stack = w.stack[:depth]
-	if err == io.EOF {
-		err = nil
-	}
 	if depth == 0 {
 		if err == nil {
 			err = io.EOF
@@ -149,8 +177,12 @@ func (w *Walker) leave(err error) (Entry, error) {
 	return Entry{Dir: filepath.Dir(top.path), Name: filepath.Base(top.path), Depth: depth - 1, Leave: true}, err
 }
 
-// Close ends a walk early. It may be called at any time.
+// Close ends a walk. It may be called at any time.
 func (w *Walker) Close() {
+	if w.buffer != nil {
+		w.spool.buffers.Put(w.buffer)
+		w.buffer = nil
+	}
 	for _, level := range w.stack {
 		level.close()
 	}

@@ -71,6 +71,7 @@ type Spool struct {
 	log     Logger
 	fs      FS
 	syncer  dirsync.Group
+	buffers sync.Pool // of a Walker
 	mu      sync.Mutex
 	durable map[inode]bool // hash directories whose own names are durable
 	clockOK bool           // incoming's time stamps agree with our clock

@@ -14,16 +14,22 @@ var (
 // ParseAttr splits the data of an attribute record at '=' and strips the
 // white space around name and value.
 func ParseAttr(data []byte) (name, value string, err error) {
+	n, v, err := CutAttr(data)
+	return string(n), string(v), err
+}
+
+// CutAttr is ParseAttr that returns parts of data.
+func CutAttr(data []byte) (name, value []byte, err error) {
 	const space = " \t\n\v\f\r"
 	n, v, ok := bytes.Cut(data, []byte{'='})
 	n = bytes.Trim(n, space)
 	if len(n) == 0 {
-		return "", "", ErrNoAttrName
+		return nil, nil, ErrNoAttrName
 	}
 	if !ok || bytes.ContainsAny(n, space) {
-		return "", "", ErrNoAttrEqual
+		return nil, nil, ErrNoAttrEqual
 	}
-	return string(n), string(bytes.Trim(v, space)), nil
+	return n, bytes.Trim(v, space), nil
 }
 
 var pseudo = [...]struct {

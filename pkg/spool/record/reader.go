@@ -62,6 +62,13 @@ func NewReader(r io.Reader) *Reader {
 	return reader
 }
 
+// Reset makes a Reader, which was made for a file, read another file from its
+// beginning with the same buffers. Path has to be set anew, too.
+func (r *Reader) Reset(f io.ReadSeeker) {
+	r.buf.Reset(f)
+	*r = Reader{Path: r.Path, Raw: r.Raw, Max: r.Max, src: r.buf, seeker: f, buf: r.buf, raw: f, data: r.data[:0]}
+}
+
 // Offset is the file offset of the type byte of the record that Next
 // returned last, after any pointer that led to it.
 func (r *Reader) Offset() int64 { return r.offset }

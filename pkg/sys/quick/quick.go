@@ -14,6 +14,8 @@
 package quick
 
 import (
+	"bytes"
+	"encoding/binary"
 	"io"
 	"io/fs"
 	"os"
@@ -78,7 +80,7 @@ func Exists(path string) bool {
 
 // Fstat is fstat(2).
 func Fstat(f *os.File, st *syscall.Stat_t) syscall.Errno {
-	if strconv.IntSize == 32 { // the number means something else there
+	if !wide { // the number means something else there
 		if err := syscall.Fstat(int(f.Fd()), st); err != nil {
 			return unix.EIO
 		}
@@ -102,15 +104,37 @@ func Lstat(path string, st *unix.Statx_t) syscall.Errno {
 // Close closes a descriptor that Open returned.
 func Close(fd int) { _, _, _ = unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
 
-// Names adds the next names in a directory to the given ones, without "." and
-// "..", and reports whether there may be more. The buffer is work space.
-func Names(fd int, buffer []byte, names []string) ([]string, bool, syscall.Errno) {
+// Entries is getdents64(2): entries of a directory go into the buffer, for
+// NextEntry. 0 is the end.
+func Entries(fd int, buffer []byte) (int, syscall.Errno) {
 	n, _, errno := unix.RawSyscall(unix.SYS_GETDENTS64, uintptr(fd), uintptr(unsafe.Pointer(&buffer[0])), uintptr(len(buffer)))
-	if errno != 0 || n == 0 {
-		return names, false, errno
+	if errno != 0 {
+		return 0, errno
 	}
-	_, _, names = unix.ParseDirent(buffer[:n], -1, names)
-	return names, true, 0
+	return int(n), 0
+}
+
+// NextEntry takes an entry of a directory out of what getdents64(2) has filled:
+// its name, type (unix.DT_REG ...; many file systems know them), and the rest of
+// the buffer. The name is empty at the end, and for an entry that is no longer
+// there.
+func NextEntry(buffer []byte) (name string, kind byte, rest []byte) {
+	const head = 8 + 8 + 2 + 1 // inode, offset, length, type
+	if len(buffer) < head {
+		return "", 0, nil
+	}
+	length := int(binary.NativeEndian.Uint16(buffer[16:]))
+	if length < head || length > len(buffer) {
+		return "", 0, nil
+	}
+	if binary.NativeEndian.Uint64(buffer) != 0 {
+		text := buffer[head:length]
+		if i := bytes.IndexByte(text, 0); i >= 0 {
+			text = text[:i]
+		}
+		name = string(text)
+	}
+	return name, buffer[18], buffer[length:]
 }
 
 // Fstatfs is fstatfs(2).
@@ -160,16 +184,18 @@ func (r *File) Read(b []byte) (int, error) {
 }
 
 // Seek is that of io.Seeker, but not from the end.
-func (r *File) Seek(offset int64, whence int) (int64, error) {
+func (r *File) Seek(offset int64, whence int) (int64, error) { return seek(&r.at, offset, whence) }
+
+func seek(at *int64, offset int64, whence int) (int64, error) {
 	if whence == io.SeekCurrent {
-		offset += r.at
+		offset += *at
 	} else if whence != io.SeekStart {
 		return 0, unix.EINVAL
 	}
 	if offset < 0 {
 		return 0, unix.EINVAL
 	}
-	r.at = offset
+	*at = offset
 	return offset, nil
 }
 
@@ -179,17 +205,14 @@ func ReadAt(f *os.File, b []byte, offset int64) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
 	}
-	if strconv.IntSize == 64 {
-		v := unix.Iovec{Base: &b[0]}
-		v.SetLen(len(b))
-		n, _, errno := unix.RawSyscall6(unix.SYS_PREADV2, f.Fd(), uintptr(unsafe.Pointer(&v)), 1, uintptr(offset), 0, unix.RWF_NOWAIT)
+	if wide {
+		n := readNow(f.Fd(), b, offset)
 		runtime.KeepAlive(f)
 		switch {
-		case errno != 0: // not in memory, or not known here
 		case n == 0:
 			return 0, io.EOF
-		default:
-			return int(n), nil
+		case n > 0:
+			return n, nil
 		}
 	}
 	n, err := f.ReadAt(b, offset)
@@ -223,7 +246,7 @@ func Write(f *os.File, b []byte) (int, error) {
 
 // WriteAt is f.WriteAt, quick for pieces that are not large.
 func WriteAt(f *os.File, b []byte, offset int64) (int, error) {
-	if strconv.IntSize == 32 || len(b) == 0 || len(b) > atOnce || offset < 0 {
+	if !wide || len(b) == 0 || len(b) > atOnce || offset < 0 {
 		return f.WriteAt(b, offset)
 	}
 	n, _, errno := unix.RawSyscall6(unix.SYS_PWRITE64, f.Fd(), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), uintptr(offset), 0, 0)
@@ -232,4 +255,18 @@ func WriteAt(f *os.File, b []byte, offset int64) (int, error) {
 		return f.WriteAt(b, offset)
 	}
 	return len(b), nil
+}
+
+// wide tells that an offset fits into a register.
+const wide = strconv.IntSize == 64
+
+// readNow reads what is in memory; -1 is nothing, or that this is not known here.
+func readNow(fd uintptr, b []byte, offset int64) int {
+	v := unix.Iovec{Base: &b[0]}
+	v.SetLen(len(b))
+	n, _, errno := unix.RawSyscall6(unix.SYS_PREADV2, fd, uintptr(unsafe.Pointer(&v)), 1, uintptr(offset), 0, unix.RWF_NOWAIT)
+	if errno != 0 {
+		return -1
+	}
+	return int(n)
 }

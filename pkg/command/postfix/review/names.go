@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"posthaste/pkg/conf"
 	"posthaste/pkg/conf/macro"
@@ -18,13 +19,15 @@ type Unused struct {
 }
 
 // unusedWarning is what postconf says of such a setting.
-var unusedWarning = regexp.MustCompile(`(?m)^[^:]*: warning: (.*/(?:main|master)\.cf): unused parameter: ([^=]*)=`)
+var unusedWarning = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?m)^[^:]*: warning: (.*/(?:main|master)\.cf): unused parameter: ([^=]*)=`)
+})
 
 // ParseUnused finds the unused settings in what postconf wrote to standard
 // error.
 func ParseUnused(stderr string) []Unused {
 	var list []Unused
-	for _, m := range unusedWarning.FindAllStringSubmatch(stderr, -1) {
+	for _, m := range unusedWarning().FindAllStringSubmatch(stderr, -1) {
 		list = append(list, Unused{m[1], m[2]})
 	}
 	return list

@@ -54,30 +54,56 @@ type Envelope struct {
 	Arrival        time.Time
 	Created        time.Time // create_time: when expiration and back-off begin
 	Sender         string    // internal form
-	EnvelopeID     string
 	Ret            dsn.Ret
 	Encoding       string // "", "7bit", "8bit"
-	Filter         string // transport:nexthop of a content filter
-	Redirect       string // address that replaces all recipients
-	VERP           string // two delimiters
 	Trace          deliver.Flags
 	TraceOffset    int64     // of the trace_flags record; -1: none
 	Warn           time.Time // when a delay notice is due; zero: never, or sent
-	WarnSent       bool      // a delay notice was sent
 	WarnOffset     int64     // of the data of the W record; -1: none
 	WarnLen        int       // its length
 	Client         Client
-	SASLMethod     string
-	SASLUsername   string
-	SASLSender     string
 	LogIdent       string
 	RewriteContext string
+	*Rare
 
 	// Unread is the number of recipients after the last batch.
 	Unread int
 
-	resume  int64 // where the next batch begins
-	extract bool  // that place is behind the content
+	resume   int64 // where the next batch begins
+	extract  bool  // that place is behind the content
+	WarnSent bool  // a delay notice was sent
+}
+
+// Rare is what most messages do not have. Envelopes without any of it share one.
+type Rare struct {
+	EnvelopeID   string
+	Filter       string // transport:nexthop of a content filter
+	Redirect     string // address that replaces all recipients
+	VERP         string // two delimiters
+	SASLMethod   string
+	SASLUsername string
+	SASLSender   string
+}
+
+// nothing is the Rare of most envelopes. It is never written to.
+var nothing = new(Rare)
+
+// rare is a Rare of the envelope's own.
+func (e *Envelope) rare() *Rare {
+	if e.Rare == nothing {
+		e.Rare = new(Rare)
+	}
+	return e.Rare
+}
+
+// common is text; that of the values which most messages have is shared.
+func common(text string) string {
+	for _, s := range [...]string{"local", "remote", "ESMTP", "SMTP", "7bit", "8bit"} {
+		if text == s {
+			return s
+		}
+	}
+	return text
 }
 
 // Wants reports whether a recipient of the message asked for NOTIFY=n.
@@ -108,7 +134,7 @@ type reader struct {
 
 // Read reads the envelope and the first batch of recipients of the file.
 func Read(f io.ReadSeeker, o Options) (*Envelope, []deliver.Recipient, error) {
-	e := &Envelope{TraceOffset: -1, WarnOffset: -1}
+	e := &Envelope{TraceOffset: -1, WarnOffset: -1, Rare: nothing}
 	r := newReader(f, o, e)
 	r.first = true
 	err := r.run()
@@ -278,9 +304,9 @@ func (r *reader) record(t record.Type, data []byte) error {
 			}
 		}
 	case record.TypeFilter:
-		e.Filter = text
+		e.rare().Filter = text
 	case record.TypeRedirect:
-		e.Redirect = text
+		e.rare().Redirect = text
 	case record.TypeVERP:
 		r.verp(text)
 	case record.TypeWarn:
@@ -292,7 +318,7 @@ func (r *reader) record(t record.Type, data []byte) error {
 			}
 		}
 	case record.TypeDSNEnvID:
-		e.EnvelopeID = text
+		e.rare().EnvelopeID = text
 	case record.TypeDSNRet:
 		ret, _ := strconv.Atoi(text)
 		e.Ret = dsn.Ret(ret)
@@ -344,7 +370,7 @@ func (r *reader) verp(text string) {
 	case len(text) != 2 || !strings.Contains(r.VERPFilter, text[:1]) || !strings.Contains(r.VERPFilter, text[1:]):
 		r.warn("%s: ignoring bad VERP request: \"%.100s\"", r.ID, text)
 	default:
-		r.e.VERP = text
+		r.e.rare().VERP = text
 	}
 }
 

@@ -59,6 +59,9 @@ func (r *reader) add(address string, offset int64) {
 		r.e.Unread = max(r.e.Unread, 1) // whatever the size record says
 		return
 	}
+	if address == r.orig {
+		address = r.orig // one string will do
+	}
 	r.rcpts = append(r.rcpts, deliver.Recipient{
 		Original: r.orig, Address: address, Offset: offset, DSNOrig: r.dsnOrig, Notify: r.notify,
 	})
@@ -82,11 +85,11 @@ func (r *reader) clear() {
 func (r *reader) texts(name string) *string {
 	switch name {
 	case "sasl_method":
-		return &r.e.SASLMethod
+		return &r.e.rare().SASLMethod
 	case "sasl_username":
-		return &r.e.SASLUsername
+		return &r.e.rare().SASLUsername
 	case "sasl_sender":
-		return &r.e.SASLSender
+		return &r.e.rare().SASLSender
 	case "log_ident":
 		return &r.e.LogIdent
 	case "rewrite_context":
@@ -113,7 +116,7 @@ func (c *Client) field(name string) *string {
 
 func (r *reader) attribute(name, value string, offset int64) {
 	if name == "encoding" {
-		r.e.Encoding = value
+		r.e.Encoding = common(value)
 		return
 	}
 	if name == "trace_flags" {
@@ -139,5 +142,5 @@ func (r *reader) attribute(name, value string, offset int64) {
 		r.warn("%s: ignoring multiple %s attribute: %s", r.ID, name, value)
 		return
 	}
-	*p = value
+	*p = common(value)
 }

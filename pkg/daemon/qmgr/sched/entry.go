@@ -3,11 +3,11 @@ package sched
 // newEntry makes an empty request of m for q and lets it wait.
 func (s *Scheduler) newEntry(m *Message, q *Queue) *Entry {
 	j := s.job(m, q.t)
-	p := j.peers[q]
+	p := j.peers.of(q)
 	if p == nil {
 		p = &peer{j: j, q: q}
 		p.jpos.v, p.qpos.v = p, p
-		j.peers[q] = p
+		j.peers.add(p)
 	}
 	e := &Entry{Message: m, p: p}
 	s.enqueue(e)
@@ -17,6 +17,39 @@ func (s *Scheduler) newEntry(m *Message, q *Queue) *Entry {
 	return e
 }
 
+// peers are those of a job. Most jobs have one: a map for each of them would be
+// the largest part of a message in memory.
+type peers struct {
+	first *peer
+	more  map[*Queue]*peer // the others
+}
+
+func (s *peers) of(q *Queue) *peer {
+	if s.first != nil && s.first.q == q {
+		return s.first
+	}
+	return s.more[q]
+}
+
+func (s *peers) add(p *peer) {
+	if s.first == nil {
+		s.first = p
+		return
+	}
+	if s.more == nil {
+		s.more = make(map[*Queue]*peer)
+	}
+	s.more[p.q] = p
+}
+
+func (s *peers) drop(p *peer) {
+	if s.first == p {
+		s.first = nil
+		return
+	}
+	delete(s.more, p.q)
+}
+
 // job finds or makes the job of m for t.
 func (s *Scheduler) job(m *Message, t *Transport) *Job {
 	for _, j := range m.jobs {
@@ -24,10 +57,21 @@ func (s *Scheduler) job(m *Message, t *Transport) *Job {
 			return j
 		}
 	}
-	j := &Job{m: m, t: t, peers: make(map[*Queue]*peer)}
+	j := &Job{m: m, t: t}
 	j.pos.v = j
 	m.jobs = append(m.jobs, j)
 	return j
+}
+
+// room makes room for as many of n recipients as a request takes.
+func (e *Entry) room(n, limit int) {
+	switch {
+	case e.Message.OneByOne:
+		n = 1
+	case limit > 0:
+		n = min(n, limit)
+	}
+	e.Recipients = make([]Recipient, 0, n)
 }
 
 // enqueue appends e to what waits for its peer.
@@ -135,6 +179,7 @@ func (s *Scheduler) transfer(e *Entry, to *Queue) *Job {
 	for i := range rcpts {
 		if n == nil || m.OneByOne || (limit > 0 && len(n.Recipients) >= limit) {
 			n = s.newEntry(m, to)
+			n.room(len(rcpts)-i, limit)
 		}
 		n.Recipients = append(n.Recipients, rcpts[i])
 	}
@@ -145,6 +190,6 @@ func (s *Scheduler) transfer(e *Entry, to *Queue) *Job {
 // dropPeer forgets a peer without requests.
 func (s *Scheduler) dropPeer(p *peer) {
 	if len(p.wait) == 0 && p.busy == 0 {
-		delete(p.j.peers, p.q)
+		p.j.peers.drop(p)
 	}
 }

@@ -18,19 +18,17 @@ type Routed struct {
 }
 
 // Message is one message in memory. The owner fills the exported fields before
-// Add and does not change them afterwards.
+// Add and, but for Deferred, does not change them afterwards.
 type Message struct {
 	ID        string
 	Info      any       // the owner's; never looked at here
+	Activated time.Time // only whole seconds matter here
 	OneByOne  bool      // VERP: one recipient a request
-	Activated time.Time // only whole seconds matter
+	Deferred  bool      // a delivery left something to be tried again
 
-	// Deferred is set when a delivery left something to be tried again.
-	Deferred bool
-
-	unread   int // recipients still in the file only
 	reading  bool
 	away     bool // a BatchDone action is out: the owner decides what follows
+	unread   int  // recipients still in the file only
 	entries  int  // requests that exist, waiting or busy
 	rcpts    int  // recipients in memory
 	limit    int  // recipients allowed in memory
@@ -112,7 +110,7 @@ type Job struct {
 	t     *Transport
 	pos   elem[*Job] // in Transport.order
 	upos  elem[*Job] // in Transport.unread
-	peers map[*Queue]*peer
+	peers peers
 	todo  list[*peer] // peers with waiting entries, round robin
 
 	waiting  int // entries not started

@@ -71,7 +71,7 @@ func (s *Scheduler) Assign(m *Message, batch []Routed, unread int) {
 		}
 		last = nil
 		for ; i < n; i++ {
-			last = s.place(m, &batch[i], last)
+			last = s.place(m, &batch[i], last, n-i)
 			if last == nil {
 				continue
 			}
@@ -88,8 +88,9 @@ func (s *Scheduler) Assign(m *Message, batch []Routed, unread int) {
 }
 
 // place puts one recipient into an entry: last, when that one still fits, or a
-// new one. It returns nil when the recipient can only be deferred on the spot.
-func (s *Scheduler) place(m *Message, r *Routed, last *Entry) *Entry {
+// new one. It is the first of so many for this destination. The result is nil
+// when the recipient can only be deferred on the spot.
+func (s *Scheduler) place(m *Message, r *Routed, last *Entry, left int) *Entry {
 	q, why := s.target(r)
 	if q == nil {
 		e := &Entry{Message: m, Recipients: []Recipient{r.Recipient}}
@@ -102,6 +103,7 @@ func (s *Scheduler) place(m *Message, r *Routed, last *Entry) *Entry {
 	limit := q.t.Config.RecipientLimit
 	if last == nil || last.p.q != q || m.OneByOne || (limit > 0 && len(last.Recipients) >= limit) {
 		last = s.newEntry(m, q)
+		last.room(left, limit)
 	}
 	last.Recipients = append(last.Recipients, r.Recipient)
 	last.p.j.rcpts++
