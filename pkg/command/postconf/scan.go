@@ -27,12 +27,8 @@ func (m *model) scan() error {
 			}
 		}
 	}
-	for _, name := range names {
-		text, err := m.value(name)
-		if err == nil {
-			err = main.scanClients(name, text)
-		}
-		if err != nil {
+	for _, name := range m.main.Names() { // defaults name no clients, and are not expanded before they are asked for
+		if err := main.scanClients(name, m.main[name]); err != nil {
 			return err
 		}
 	}

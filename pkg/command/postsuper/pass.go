@@ -48,7 +48,7 @@ func (t *tool) queue(m mass, name string, messages bool) error {
 	}
 	w, err := t.spool.Walk(name)
 	if err != nil {
-		return fmt.Errorf("open directory %s: %w", name, maillog.Errno(err))
+		return fmt.Errorf("scan_dir_push: open directory %s: %w", name, maillog.Errno(err))
 	}
 	defer w.Close()
 	for {
@@ -57,7 +57,7 @@ func (t *tool) queue(m mass, name string, messages bool) error {
 		case err == io.EOF:
 			return nil
 		case err != nil:
-			return fmt.Errorf("open directory %s: %w", e.Path(), maillog.Errno(err))
+			return fmt.Errorf("scan_dir_push: open directory %s: %w", e.Path(), maillog.Errno(err))
 		case e.Leave:
 			if e.Depth >= depth {
 				if err := t.removeDirectory(e.Path()); err != nil {

@@ -41,6 +41,7 @@ const (
 	KindRelay       = "open-relay"
 	KindDomain      = "domain-class"
 	KindNotRead     = "not-read"
+	KindDeprecated  = "deprecated-parameter"
 )
 
 // Review looks at main.cf and master.cf in the directory of c, which has been
@@ -55,7 +56,7 @@ func Review(c *conf.Config, now time.Time, unused []Unused) ([]Finding, error) {
 		return nil, err
 	}
 	r.unknown(unused)
-	for _, look := range []func(){r.values, r.tables, r.certificates, r.relay, r.domains, r.notRead} {
+	for _, look := range []func(){r.values, r.tables, r.certificates, r.relay, r.domains, r.notRead, r.deprecations} {
 		look()
 	}
 	slices.SortStableFunc(r.findings, func(a, b Finding) int {
