@@ -93,7 +93,7 @@ func (s scope) scanClients(name, text string) error {
 	if c, known := s.m.class(name); !known || c == user || isRaw(name) {
 		return nil
 	}
-	value, err := s.expand(text)
+	value, err := s.expandAt(text, -1) // the original allows one level more here
 	if err != nil {
 		return err
 	}
