@@ -134,7 +134,7 @@ func TestFindings(t *testing.T) {
 		{main: "transport_maps = pipemap:{ hash:DIR/fresh, cidr:DIR/x }", want: "table " + m + "transport_maps: table cidr:DIR/x cannot be read: DIR/x: No such file or directory"},
 		{main: "smtpd_client_restrictions = { check_client_access hash:DIR/none, default_action = DUNNO }", want: "table " + m + "smtpd_client_restrictions: table hash:DIR/none cannot be read: DIR/none.db: No such file or directory; run postmap hash:DIR/none"},
 		{main: "smtpd_client_restrictions = check_client_access hsah:/x, check_policy_service inet:127.0.0.1:99, check_policy_service unix:/x", want: "table " + m + "smtpd_client_restrictions: table hsah:/x is of an unknown type"},
-		{main: "mailbox_transport = lmtp:unix:private/x\nsmtp_tls_session_cache_database = btree:DIR/cache\naddress_verify_map = btree:DIR/v\nproxy_write_maps = proxy:btree:DIR/v btree:DIR/w\nmilter_default_action = accept\nsmtpd_milters = inet:localhost:99"},
+		{main: "mailbox_transport = maildrop:x\nsmtp_tls_session_cache_database = btree:DIR/cache\naddress_verify_map = btree:DIR/v\nproxy_write_maps = proxy:btree:DIR/v btree:DIR/w\nmilter_default_action = accept\nsmtpd_milters = inet:localhost:99"},
 		{master: stock + "s2 inet n - y - - smtpd -o smtpd_client_restrictions=check_client_access,hash:DIR/none\n", want: "table DIR/master.cf:7: smtpd_client_restrictions: table hash:DIR/none cannot be read: DIR/none.db: No such file or directory; run postmap hash:DIR/none"},
 		// Certificates.
 		{main: "smtpd_tls_cert_file = DIR/good.pem\nsmtpd_tls_key_file = DIR/good.key"},
