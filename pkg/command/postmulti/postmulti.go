@@ -50,6 +50,7 @@ type request struct {
 	all       bool
 	group     string // -g
 	name      string // -i
+	named     bool   // -i was given
 	selectors int    // how many of -a, -g, -i
 	nobody    bool   // -g or -i with nothing, which nobody is called
 	newGroup  *string
@@ -152,7 +153,7 @@ func (t *tool) parse(args []string) error {
 		case 'g':
 			t.group, t.nobody = value, value == ""
 		case 'i':
-			t.name, t.nobody = value, value == ""
+			t.name, t.named, t.nobody = value, true, value == ""
 		case 'G':
 			t.newGroup = clear(value)
 		case 'I':
@@ -205,7 +206,7 @@ func (t *tool) check(modes int) error {
 		return errors.New("Specify new instance name or group with '-e assign'")
 	case t.newName != nil && *t.newName != "" && !strings.HasPrefix(*t.newName, "postfix-"):
 		return errNewName
-	case !a.makes && t.action != "init" && t.name == "":
+	case !a.makes && t.action != "init" && !t.named:
 		return errAction
 	}
 	return nil
