@@ -3,6 +3,7 @@ package tools_test
 import (
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -19,12 +20,15 @@ var three = []string{
 	`# postmulti -e enable -i postfix-a; touch -d '9 seconds ago' /etc/postfix*/main.cf; postmulti -e enable -i postfix-b; touch -d '9 seconds ago' /etc/postfix*/main.cf; for i in a b c; do printf '%s\n' "myhostname = $i.example.com" >>/etc/postfix-$i/main.cf; done`,
 }
 
-// administration are sessions of the postfix command, each on a machine of its own.
-var administration = []struct {
+// sessionOf is a row of commands on a machine of its own.
+type sessionOf struct {
 	name  string
 	steps []string
 	state string // shell: what is on disk after each step whose command has "!" in front
-}{
+}
+
+// administration are sessions of the postfix command and of postmulti.
+var administration = []sessionOf{
 	{"environment", []string{
 		`# cat >/tmp/show <<'.'
 #!/bin/sh
@@ -442,15 +446,18 @@ done`,
 
 // TestPostfixCommand runs the sessions on both suites, which must not differ.
 // All are under way at the same time, as much of that is waiting: a fatal error
-// costs a second. It takes two minutes; without CI=true, or SESSIONS=all, only
-// some are run.
+// costs a second. It takes two minutes; without CI=true, or SESSIONS=all (or
+// SESSIONS=NAME,NAME), only some are run.
 func TestPostfixCommand(t *testing.T) {
 	t.Parallel()
 	list := administration
+	names := os.Getenv("SESSIONS")
 	switch {
 	case testing.Short():
 		list = list[:1]
-	case os.Getenv("CI") == "" && os.Getenv("SESSIONS") != "all":
+	case names != "" && names != "all":
+		list = slices.DeleteFunc(slices.Clone(list), func(s sessionOf) bool { return !slices.Contains(strings.Split(names, ","), s.name) })
+	case names == "" && os.Getenv("CI") == "":
 		list = list[:4]
 	}
 	suites := []world.Suite{world.Debian, world.Ours}
