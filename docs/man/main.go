@@ -34,6 +34,10 @@ func main() {
 	}
 }
 
+// obsolete is a page that Debian's list of files, postfix-files, calls one of an
+// earlier release: "postfix upgrade-configuration" would tell people to remove it.
+const obsolete = "nqmgr"
+
 func run(root, out string, debian bool) error {
 	if out == "" {
 		return fmt.Errorf("say where to with -o")
@@ -43,7 +47,7 @@ func run(root, out string, debian bool) error {
 		return err
 	}
 	for _, p := range m.pages {
-		if p.program() && !m.tree.has(p.name) {
+		if p.program() && !m.tree.has(p.name) || debian && p.name == obsolete {
 			continue
 		}
 		dir := filepath.Join(out, "man"+p.section)

@@ -42,9 +42,7 @@ type Parameter struct {
 //go:embed parameters.tsv
 var parameterTable string
 
-// The parameters of later releases, with the release in place of the note. The
-// type of smtp_requiretls_policy is raw here: its default calls a function
-// that the macro language of 3.7 does not have.
+// The parameters of later releases, with the release in place of the note.
 //
 //go:embed parameters-new.tsv
 var newParameterTable string

@@ -107,7 +107,7 @@ func (m *model) clientFile(typ, path string, names []string) error {
 		return err
 	}
 	for _, name := range settings.Names() {
-		if !slices.Contains(names, name) {
+		if !slices.Contains(names, name) && !m.p.opt.quiet {
 			m.p.warn("%s", fmt.Sprintf("%s:%s: unused parameter: %s=%s", typ, path, name, settings[name]))
 		}
 	}

@@ -162,6 +162,6 @@ func run(t *testing.T, dir string, args ...string) (out, stderr string, exit int
 	var o, e bytes.Buffer
 	env := command.Env{Stdin: strings.NewReader(""), Stdout: &o, Stderr: &e}
 	exit = Run(append([]string{"postconf", "-c", dir}, args...), env)
-	mask := strings.NewReplacer(dir, "DIR", " [-j (streaming JSON) ]", "") // the usage message of 3.7 does not name -j
+	mask := strings.NewReplacer(dir, "DIR", " [-j (streaming JSON) ]", "", " [-q (quiet)]", "") // the usage message of 3.7 does not name -j and -q
 	return mask.Replace(o.String()), mask.Replace(e.String()), exit
 }

@@ -11,7 +11,7 @@ import (
 const usage = " [-a (server SASL types)] [-A (client SASL types)] [-b (bounce templates)] [-c config_dir] " +
 	"[-c param_class] [-d (parameter defaults)] [-e (edit configuration)] [-f (fold lines)] [-F (master.cf fields)] " +
 	"[-h (no names)] [-H (no values)] [-j (streaming JSON) ] [-l (lock types)] [-m (map types)] [-M (master.cf)] [-n (non-default parameters)] " +
-	"[-o name=value (override parameter value)] [-p (main.cf, default)] [-P (master.cf parameters)] [-t (bounce templates)] " +
+	"[-o name=value (override parameter value)] [-p (main.cf, default)] [-P (master.cf parameters)] [-q (quiet)] [-t (bounce templates)] " +
 	"[-T compile-version|run-version|public-key-algorithms] [-v (verbose)] [-x (expand parameter values)] [-X (exclude)] " +
 	"[-# (comment-out)] [name...]"
 
@@ -36,6 +36,7 @@ const notWithJSON = "efhHX#"
 type options struct {
 	set       map[byte]bool
 	merged    bool     // -PP
+	quiet     bool     // -q
 	dir       string   // -c
 	overrides []string // -o
 	classes   string   // -C
@@ -59,7 +60,7 @@ func (o *options) mode() byte {
 // usage message.
 func parseOptions(args []string) (*options, error) {
 	o := &options{set: map[byte]bool{}, classes: "all"}
-	list, rest, err := getopt.Parse(args, "aAbc:C:defFhHjlmMno:pPtT:vxX#")
+	list, rest, err := getopt.Parse(args, "aAbc:C:defFhHjlmMno:pPqtT:vxX#")
 	for _, opt := range list {
 		switch opt.Letter {
 		case 'c':
@@ -67,6 +68,9 @@ func parseOptions(args []string) (*options, error) {
 			continue
 		case 'C':
 			o.classes = opt.Value
+			continue
+		case 'q':
+			o.quiet = true
 			continue
 		case 'v':
 			continue

@@ -110,7 +110,7 @@ func (p *program) run(args []string) (err error) {
 	} else {
 		err = p.showServices(m)
 	}
-	if err == nil && !p.opt.has('d') {
+	if err == nil && !p.opt.has('d') && !p.opt.quiet {
 		m.warnUnused(p.opt.mode() == 'p')
 	}
 	return err

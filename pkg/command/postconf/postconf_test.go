@@ -189,3 +189,29 @@ func FuzzEntry(f *testing.F) {
 		}
 	})
 }
+
+// TestQuiet: -q leaves out the warnings about what nothing reads, and no other.
+func TestQuiet(t *testing.T) {
+	dir := t.TempDir()
+	client := "dbname = x\nbogus = y\n"
+	put(t, dir, "client.cf", &client)
+	main := "bif = no\nmyorigin = $nosuch\nalias_maps = mysql:" + dir + "/client.cf\nbiff = no\nbiff = yes\n"
+	master := "x unix - - - - - smtp -o unused=1\n"
+	put(t, dir, "main.cf", &main)
+	put(t, dir, "master.cf", &master)
+	lines := func(args ...string) (list []string) {
+		_, stderr, exit := run(t, dir, args...)
+		if exit != 0 {
+			t.Errorf("%s: %d %s", args, exit, stderr)
+		}
+		for line := range strings.Lines(stderr) {
+			list = append(list, line)
+		}
+		return list
+	}
+	loud, quiet := lines("-n"), lines("-qn")
+	left := slices.DeleteFunc(slices.Clone(loud), func(line string) bool { return strings.Contains(line, "unused parameter") })
+	if len(loud)-len(left) != 3 || len(left) != 2 || !slices.Equal(left, quiet) {
+		t.Errorf("%q\n%q", loud, quiet)
+	}
+}

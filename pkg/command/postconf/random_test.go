@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -180,10 +182,18 @@ func corpusLines(t *testing.T, file string) []string {
 }
 
 // TestMangled runs mangled configurations through both programs: both accept
-// them, with the same output, or both refuse them.
+// them, with the same output, or both refuse them. MANGLED_SEED=N in the
+// environment makes other ones.
 func TestMangled(t *testing.T) {
 	b := newBench(t)
-	r := rand.New(rand.NewPCG(1, 2))
+	seed := uint64(1)
+	if text := os.Getenv("MANGLED_SEED"); text != "" {
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := rand.New(rand.NewPCG(seed, 2))
 	main, master := corpusLines(t, "main.cf"), corpusLines(t, "master.cf")
 	head := "compatibility_level = 3.6\nmyhostname = m.example.com\ninet_interfaces = all\n"
 	for i := range 400 {

@@ -27,12 +27,8 @@ func (m *model) scan() error {
 			}
 		}
 	}
-	for _, name := range names {
-		text, err := m.value(name)
-		if err == nil {
-			err = main.scanClients(name, text)
-		}
-		if err != nil {
+	for _, name := range m.main.Names() { // defaults name no clients, and are not expanded before they are asked for
+		if err := main.scanClients(name, m.main[name]); err != nil {
 			return err
 		}
 	}
@@ -97,7 +93,7 @@ func (s scope) scanClients(name, text string) error {
 	if c, known := s.m.class(name); !known || c == user || isRaw(name) {
 		return nil
 	}
-	value, err := s.expand(text)
+	value, err := s.expandAt(text, -1) // the original allows one level more here
 	if err != nil {
 		return err
 	}

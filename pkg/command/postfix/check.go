@@ -124,7 +124,10 @@ func (t *tool) walk(trees []string, f func(path string)) {
 	for _, tree := range trees {
 		_ = filepath.WalkDir(tree, func(path string, _ fs.DirEntry, err error) error {
 			if err == nil {
-				f(strings.Replace(path, filepath.Clean(tree), tree, 1))
+				if path != tree {
+					path = strings.Replace(path, filepath.Clean(tree), tree, 1)
+				}
+				f(path)
 			}
 			return nil
 		})
@@ -146,13 +149,16 @@ func (t *tool) owned(path string, uid int, name string) {
 	}
 }
 
+// writable warns about what others may write. The mode of a symbolic link is
+// that of its target if they are followed, and of a dangling one its own.
 func (t *tool) writable(path string, follow bool) {
 	var st unix.Stat_t
 	err := unix.Lstat(path, &st)
 	if err == nil && st.Mode&unix.S_IFMT == unix.S_IFLNK {
-		if !follow || unix.Stat(path, &st) != nil {
+		if !follow {
 			return
 		}
+		_ = unix.Stat(path, &st)
 	}
 	if err == nil && st.Mode&0o022 != 0 {
 		t.script.Warn("group or other writable: %s", path)

@@ -52,7 +52,7 @@ func (t *tool) prepare() {
 	if _, err := os.Lstat(quickStart); err == nil {
 		_ = os.Remove(quickStart)
 	} else {
-		if t.checkFatal() != 0 {
+		if command.Catch(t.checkFatal) != 0 {
 			t.script.Fatal("Postfix integrity check failed!")
 		}
 		t.checkWarn()
@@ -76,10 +76,14 @@ func (t *tool) start() int {
 
 // startForeground becomes or awaits master.
 func (t *tool) startForeground() int {
-	if len(t.config.List("multi_instance_directories")) > 0 {
+	t.prepare()
+	instances := t.config.List("multi_instance_directories")
+	if !t.rootless { // a secondary instance is refused, too, as it is in the original
+		instances = append(instances, defaultInstances()...)
+	}
+	if len(instances) > 0 {
 		t.script.Fatal("start-fg does not support multi_instance_directories")
 	}
-	t.prepare()
 	master := t.dirs.daemon + "/master"
 	if os.Getpid() == 1 {
 		err := syscall.Exec(master, []string{master, "-i"}, t.environ)

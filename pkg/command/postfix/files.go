@@ -232,11 +232,17 @@ func (t *tool) applyBelow(r record) error {
 		if !d.IsDir() || r.mode == 0 {
 			return nil
 		}
-		return root.Chmod(path, r.mode)
+		st, err := d.Info()
+		if err != nil {
+			return err
+		}
+		return root.Chmod(path, r.mode.Perm()|st.Mode()&(fs.ModeSetuid|fs.ModeSetgid))
 	})
 }
 
-// apply sets owner, group and mode; without root only the mode.
+// apply sets owner, group and mode; without root only the mode. A directory
+// keeps its set-user-id and set-group-id bits, as it does with chmod(1): Debian
+// has one on public.
 func (t *tool) apply(r record, path string) error {
 	if !t.rootless {
 		uid, gid, err := ids(r)
@@ -250,7 +256,15 @@ func (t *tool) apply(r record, path string) error {
 	if r.mode == 0 {
 		return nil
 	}
-	return syscall.Chmod(path, uint32(r.mode))
+	mode := uint32(r.mode)
+	var st syscall.Stat_t
+	if err := syscall.Stat(path, &st); err != nil {
+		return err
+	}
+	if st.Mode&syscall.S_IFMT == syscall.S_IFDIR {
+		mode |= st.Mode & (syscall.S_ISUID | syscall.S_ISGID)
+	}
+	return syscall.Chmod(path, mode)
 }
 
 func ids(r record) (uid, gid int, err error) {

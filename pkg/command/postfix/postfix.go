@@ -8,7 +8,9 @@ package postfix
 
 import (
 	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -21,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"posthaste/pkg/command"
+	"posthaste/pkg/command/getopt"
 	"posthaste/pkg/conf"
 	"posthaste/pkg/service/logging"
 	"posthaste/pkg/sys/cred"
@@ -88,37 +91,28 @@ func run(args []string, env command.Env) int {
 
 // options reads the command line and puts what it says into the environment.
 func (t *tool) options(args []string) (words []string) {
-	root := os.Geteuid() == 0
 	_, t.explicit = t.env.Lookup("MAIL_CONFIG")
-	rest := args[1:]
-	for len(rest) > 0 && len(rest[0]) > 1 && rest[0][0] == '-' {
-		word := rest[0]
-		rest = rest[1:]
-		if word == "--" {
-			break
-		}
-		for i := 1; i < len(word); i++ {
-			switch word[i] {
-			case 'c':
-				dir := word[i+1:]
-				if dir == "" && len(rest) > 0 {
-					dir, rest = rest[0], rest[1:]
-				}
-				if !strings.HasPrefix(dir, "/") {
-					t.log.Fatal("-c requires absolute pathname")
-				}
-				t.set("MAIL_CONFIG", dir)
-				t.explicit = true
-				i = len(word)
-			case 'D':
-				t.set("MAIL_DEBUG", "")
-			case 'v':
-				t.set(logging.EnvVerbose, "")
-			default:
-				t.notRoot(root)
-				t.log.Fatal("usage: postfix [-c config_dir] [-Dv] command")
+	given, rest, err := getopt.Parse(args[1:], "c:Dv")
+	if err != nil {
+		t.notRoot(os.Geteuid() == 0)
+	}
+	for _, o := range given {
+		switch o.Letter {
+		case 'c':
+			if !strings.HasPrefix(o.Value, "/") {
+				t.log.Fatal("-c requires absolute pathname")
 			}
+			t.set("MAIL_CONFIG", o.Value)
+			t.explicit = true
+		case 'D':
+			t.set("MAIL_DEBUG", "")
+		case 'v':
+			t.set(logging.EnvVerbose, "")
 		}
+	}
+	if err != nil {
+		fmt.Fprintf(t.env.Stderr, "%s: %v\n", args[0], err)
+		t.log.Fatal("usage: postfix [-c config_dir] [-Dv] command")
 	}
 	return rest
 }
@@ -221,31 +215,64 @@ func (t *tool) multi(words []string) int {
 	if len(wrapper) == 0 {
 		t.log.Fatal("multi-instance support is requested, but multi_instance_wrapper is empty")
 	}
-	return t.exec(append(wrapper, words...)...)
+	argv := append(wrapper, words...)
+	cmd := t.command(argv...)
+	code, err := ended(cmd.Run())
+	if err != nil {
+		t.log.Fatal("%s: %v", argv[0], reason(err))
+	}
+	return code
 }
 
-// exec runs a program with our standard files and returns its exit status.
-func (t *tool) exec(argv ...string) int {
+// command prepares a program with our standard files.
+func (t *tool) command(argv ...string) *exec.Cmd {
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Env = t.environ
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = t.env.Stdin, t.env.Stdout, t.env.Stderr
-	return t.wait(cmd)
+	return cmd
 }
 
+// exec runs a program with our standard files and returns its exit status.
+func (t *tool) exec(argv ...string) int { return t.wait(t.command(argv...)) }
+
 func (t *tool) wait(cmd *exec.Cmd) int {
-	err := cmd.Run()
-	var ended *exec.ExitError
+	code, err := ended(cmd.Run())
+	if err != nil {
+		t.script.Log(maillog.LevelFatal, "cannot execute %s: %v", cmd.Path, reason(err))
+		return 1
+	}
+	return code
+}
+
+// ended is the exit status of a program as a shell has it, or why it was not
+// started.
+func ended(err error) (int, error) {
+	var exit *exec.ExitError
 	switch {
 	case err == nil:
-		return 0
-	case errors.As(err, &ended):
-		if status, ok := ended.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-			return 128 + int(status.Signal())
+		return 0, nil
+	case errors.As(err, &exit):
+		if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+			return 128 + int(status.Signal()), nil
 		}
-		return ended.ExitCode()
+		return exit.ExitCode(), nil
 	}
-	t.script.Log(maillog.LevelFatal, "cannot execute %s: %v", cmd.Path, reason(err))
-	return 1
+	return 0, err
+}
+
+// any runs a program of the administrator's. As from a shell the exit status
+// is 127 for one that is not there and 126 for one that cannot be run.
+func (t *tool) any(argv []string) int {
+	code, err := ended(t.command(argv...).Run())
+	switch {
+	case err == nil:
+		return code
+	case errors.Is(err, fs.ErrNotExist):
+		fmt.Fprintf(t.env.Stderr, "postfix-script: %s: not found\n", argv[0])
+		return 127
+	}
+	fmt.Fprintf(t.env.Stderr, "postfix-script: %s: %v\n", argv[0], reason(err))
+	return 126
 }
 
 // run carries out a command.
@@ -258,7 +285,7 @@ func (t *tool) run(words []string) int {
 		words = words[1:]
 	}
 	if strings.HasPrefix(name, "/") {
-		return t.exec(append([]string{name}, words...)...)
+		return t.any(append([]string{name}, words...))
 	}
 	do, ok := commands[name]
 	if !ok {

@@ -129,6 +129,7 @@ func TestCheck(t *testing.T) {
 		t.Errorf("check %d", code)
 	}
 	want := []string{
+		"warning: group or other writable: " + tl.dirs.config + "/./bad", // as the original says of a link to nothing
 		"warning: group or other writable: " + tl.dirs.config + "/./master.cf",
 		"warning: symlink leaves directory: " + tl.dirs.config + "/./bad",
 		"warning: " + tl.dirs.queue + "/etc/hosts and /etc/hosts differ",

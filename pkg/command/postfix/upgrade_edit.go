@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"sync"
 
@@ -58,12 +57,14 @@ func (t *tool) mend(name, path string, lines []string) {
 }
 
 // hashed returns the setting by which the directories of deferred mail are
-// hashed, if main.cf forgets one.
+// hashed, if main.cf forgets one. As in the original "deferred" will do for
+// both.
 func (t *tool) hashed() []edit.Setting {
 	var missing []string
-	names := conf.Fields(t.config.String("hash_queue_names"))
+	value := t.config.String("hash_queue_names")
+	names := conf.Fields(value)
 	for _, name := range []string{"defer", "deferred"} {
-		if !slices.Contains(names, name) {
+		if !strings.Contains(value, name) {
 			missing = append(missing, name)
 		}
 	}

@@ -146,7 +146,7 @@ func (i *instance) matches(name string) bool {
 func (t *tool) selected() []*instance {
 	var out []*instance
 	for _, i := range t.instances {
-		if t.name != "" && !i.matches(t.name) || t.group != "" && i.group != t.group {
+		if t.nobody || t.name != "" && !i.matches(t.name) || t.group != "" && i.group != t.group {
 			continue
 		}
 		out = append(out, i)

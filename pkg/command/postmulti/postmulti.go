@@ -50,7 +50,9 @@ type request struct {
 	all       bool
 	group     string // -g
 	name      string // -i
+	named     bool   // -i was given
 	selectors int    // how many of -a, -g, -i
+	nobody    bool   // -g or -i with nothing, which nobody is called
 	newGroup  *string
 	newName   *string
 	reverse   bool
@@ -127,13 +129,19 @@ func (t *tool) parse(args []string) error {
 		fmt.Fprintf(t.env.Stderr, "%s: %v\n", args[0], err)
 		return fmt.Errorf(usageText, args[0])
 	}
-	modes := 0
+	modes, seen := 0, map[byte]bool{}
 	for _, g := range given {
 		value := g.Value
+		switch {
+		case strings.IndexByte("gi", g.Letter) >= 0, g.Letter == 'a' && !seen['a']:
+			t.selectors++
+		case strings.IndexByte("elpx", g.Letter) >= 0 && !seen[g.Letter]:
+			modes++
+		}
+		seen[g.Letter] = true
 		switch g.Letter {
 		case 'e', 'l', 'p', 'x':
 			t.mode = g.Letter
-			modes++
 			if g.Letter == 'e' {
 				t.action = value
 				if _, ok := actions[value]; !ok {
@@ -142,13 +150,10 @@ func (t *tool) parse(args []string) error {
 			}
 		case 'a':
 			t.all = true
-			t.selectors++
 		case 'g':
-			t.group = value
-			t.selectors++
+			t.group, t.nobody = value, value == ""
 		case 'i':
-			t.name = value
-			t.selectors++
+			t.name, t.named, t.nobody = value, true, value == ""
 		case 'G':
 			t.newGroup = clear(value)
 		case 'I':
@@ -201,7 +206,7 @@ func (t *tool) check(modes int) error {
 		return errors.New("Specify new instance name or group with '-e assign'")
 	case t.newName != nil && *t.newName != "" && !strings.HasPrefix(*t.newName, "postfix-"):
 		return errNewName
-	case !a.makes && t.action != "init" && t.name == "":
+	case !a.makes && t.action != "init" && !t.named:
 		return errAction
 	}
 	return nil

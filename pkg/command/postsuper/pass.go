@@ -48,7 +48,7 @@ func (t *tool) queue(m mass, name string, messages bool) error {
 	}
 	w, err := t.spool.Walk(name)
 	if err != nil {
-		return fmt.Errorf("open directory %s: %w", name, maillog.Errno(err))
+		return fmt.Errorf("scan_dir_push: open directory %s: %w", name, maillog.Errno(err))
 	}
 	defer w.Close()
 	var doomed removal
@@ -68,7 +68,7 @@ func (t *tool) queue(m mass, name string, messages bool) error {
 		case walkErr == io.EOF:
 			return nil
 		case walkErr != nil:
-			return fmt.Errorf("open directory %s: %w", e.Path(), maillog.Errno(walkErr))
+			return fmt.Errorf("scan_dir_push: open directory %s: %w", e.Path(), maillog.Errno(walkErr))
 		case e.Depth >= depth:
 			if err := t.removeDirectory(e.Path()); err != nil {
 				return err

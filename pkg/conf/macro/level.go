@@ -10,7 +10,14 @@ import (
 // Level is a compatibility level MAJOR.MINOR.PATCH (spec config.md 1.8).
 type Level struct{ Major, Minor, Patch int }
 
+// Limits on the parts of a level.
+const (
+	maxMajor = 1<<43 - 1
+	maxMinor = 1023 // and of the patch
+)
+
 // ParseLevel parses MAJOR[.MINOR[.PATCH]]; minor and patch are at most 1023.
+// As in the original each number may have blanks and a sign in front.
 func ParseLevel(s string) (Level, error) {
 	bad := &Error{Text: `malformed compatibility level syntax: "` + s + `"`}
 	parts := strings.Split(s, ".")
@@ -19,12 +26,13 @@ func ParseLevel(s string) (Level, error) {
 	}
 	var n [3]int
 	for i, p := range parts {
-		limit := 1023
+		limit := maxMinor
 		if i == 0 {
-			limit = 1<<31 - 1
+			limit = maxMajor
 		}
+		p = trimLeft(p)
 		v, err := strconv.Atoi(p)
-		if err != nil || !allDigits(p) || v > limit {
+		if err != nil || v < 0 || v > limit {
 			return Level{}, bad
 		}
 		n[i] = v

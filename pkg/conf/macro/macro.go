@@ -1,5 +1,5 @@
 // Package macro expands the references $name, ${name?text:text} and
-// ${{a} == {b} ? {x} : {y}} that main.cf values, delivery commands and reply
+// ${{a} == {b} ? {x} : {y}}, and the calls ${function{text}}, that main.cf values, delivery commands and reply
 // templates may contain (spec config.md 1.4).
 //
 // Every error is an *Error: its text is what Postfix logs as a warning, and
@@ -184,6 +184,9 @@ func (w *walker) reference(body string, depth int) (string, error) {
 		return "", syntax(`unreasonable macro call nesting: "`, name, `"`)
 	}
 	rest := trimLeft(body[n:])
+	if call, ok := functions[name]; ok && strings.HasPrefix(rest, "{") {
+		return w.call(call, rest, depth)
+	}
 	if rest != "" && rest[0] != '?' && rest[0] != ':' {
 		return "", at("attribute name syntax error", body[:n], body[n:])
 	}

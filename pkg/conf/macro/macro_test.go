@@ -102,13 +102,13 @@ func TestExplosion(t *testing.T) {
 }
 
 func TestLevel(t *testing.T) {
-	for in, want := range map[string]string{"0": "0", "2": "2", "3.6": "3.6", "3": "3.0", "3.6.1": "3.6.1", "3.10.0": "3.10"} {
+	for in, want := range map[string]string{"0": "0", "2": "2", "3.6": "3.6", "3": "3.0", "3.6.1": "3.6.1", "3.10.0": "3.10", "+3. 6.-0": "3.6"} {
 		l, err := ParseLevel(in)
 		if err != nil || l.String() != want {
 			t.Errorf("%q: got %v, %v; want %q", in, l, err, want)
 		}
 	}
-	for _, in := range []string{"", "x", "3.", ".1", "1.2.3.4", "-1", "1.1024", "1. 2", "99999999999999"} {
+	for _, in := range []string{"", "x", "3.", ".1", "1.2.3.4", "-1", "1.1024", "1 .2", "1.- 2", "99999999999999"} {
 		if l, err := ParseLevel(in); err == nil {
 			t.Errorf("%q: got %v", in, l)
 		}
@@ -133,4 +133,34 @@ func FuzzExpand(f *testing.F) {
 			return
 		}
 	})
+}
+
+func TestFunctions(t *testing.T) {
+	values := map[string]string{"mydomain": "Bücher.Example", "plain": "example.com", "bad": "a..b", "empty": ""}
+	lookup := func(n string) (string, bool) { v, ok := values[n]; return v, ok }
+	for text, want := range map[string]string{
+		"{${domain_to_ascii{$mydomain}}=x}":                             "{xn--bcher-kva.example=x}",
+		".${domain_to_ascii{ $plain }}":                                 ".example.com",
+		"$(domain_to_utf8{xn--bcher-kva.example})":                      "bücher.example",
+		"${ domain_to_ascii {$plain}}":                                  "example.com",
+		"${domain_to_ascii{$bad}}":                                      "a..b",
+		"${domain_to_ascii{$empty}}":                                    "",
+		"${domain_to_ascii{${empty?{no}:{yes.${domain_to_ascii{X}}}}}}": "yes.x",
+		"${domain_to_ascii?{set}:{unset}}":                              "unset",
+		"$domain_to_ascii{x}":                                           "{x}",
+		"${domain_to_ascii{$plain}?x}":                                  `error: unexpected input at: "...}>>>?x"`,
+		"${domain_to_latin{$plain}}":                                    `error: attribute name syntax error at: "...domain_to_latin>>>{$plain}"`,
+	} {
+		got, err := Expand(text, lookup, Options{Recurse: true})
+		if err != nil {
+			got = "error: " + err.Error()
+		}
+		if got != want {
+			t.Errorf("%s: %s, want %s", text, got, want)
+		}
+	}
+	var names []string
+	if err := Names("${domain_to_ascii{$a${b?$c}}}", func(n string) { names = append(names, n) }); err != nil || strings.Join(names, " ") != "a b c" {
+		t.Errorf("%q %v", names, err)
+	}
 }

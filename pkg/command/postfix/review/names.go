@@ -12,23 +12,33 @@ import (
 )
 
 // Unused is a setting that nothing reads: its name is no parameter, no value
-// refers to it, and no table's name makes it a database client's.
+// refers to it, and no table's name makes it a database client's. Or it is the
+// other way round: a name that is referred to, and has no value.
 type Unused struct {
-	File string // main.cf or master.cf, with its directory
-	Name string
+	File      string // main.cf or master.cf, with its directory
+	Name      string
+	Undefined bool // referred to, not set
 }
 
-// unusedWarning is what postconf says of such a setting.
-var unusedWarning = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`(?m)^[^:]*: warning: (.*/(?:main|master)\.cf): unused parameter: ([^=]*)=`)
-})
+// What postconf says of such a setting.
+var (
+	unusedWarning = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`(?m)^[^:]*: warning: (.*/(?:main|master)\.cf): unused parameter: ([^=]*)=`)
+	})
+	undefinedWarning = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`(?m)^[^:]*: warning: (.*/(?:main|master)\.cf): undefined parameter: (\w+)$`)
+	})
+)
 
 // ParseUnused finds the unused settings in what postconf wrote to standard
 // error.
 func ParseUnused(stderr string) []Unused {
 	var list []Unused
 	for _, m := range unusedWarning().FindAllStringSubmatch(stderr, -1) {
-		list = append(list, Unused{m[1], m[2]})
+		list = append(list, Unused{File: m[1], Name: m[2]})
+	}
+	for _, m := range undefinedWarning().FindAllStringSubmatch(stderr, -1) {
+		list = append(list, Unused{File: m[1], Name: m[2], Undefined: true})
 	}
 	return list
 }
@@ -37,6 +47,10 @@ func ParseUnused(stderr string) []Unused {
 // which services of master.cf they are: all that set the name are meant.
 func (r *reviewer) unknown(list []Unused) {
 	for _, u := range list {
+		if u.Undefined {
+			r.undefined(u)
+			continue
+		}
 		switch u.File {
 		case r.mainFile:
 			r.addUnknown(place{r, nil}, u.Name)
@@ -112,6 +126,34 @@ var levels = map[string]string{
 	"smtp_tls_security_level": "none may encrypt dane dane-only fingerprint verify secure", "lmtp_tls_security_level": "none may encrypt dane dane-only fingerprint verify secure",
 	"postscreen_greet_action": "ignore enforce drop", "postscreen_dnsbl_action": "ignore enforce drop", "postscreen_denylist_action": "ignore enforce drop",
 	"smtpd_sasl_type": "cyrus dovecot", "smtp_sasl_type": "cyrus", "lmtp_sasl_type": "cyrus",
+}
+
+// wordsOf are the words of parameters that are lists of them.
+var wordsOf = map[string]string{
+	"notify_classes":      "2bounce bounce data delay policy protocol resource software",
+	"smtpd_tls_protocols": protocols, "smtpd_tls_mandatory_protocols": protocols,
+	"smtp_tls_protocols": protocols, "smtp_tls_mandatory_protocols": protocols,
+	"lmtp_tls_protocols": protocols, "lmtp_tls_mandatory_protocols": protocols,
+}
+
+const protocols = "sslv2 sslv3 tlsv1 tlsv1.0 tlsv1.1 tlsv1.2 tlsv1.3"
+
+// words checks lists of words.
+func (r *reviewer) words() {
+	for _, p := range r.places() {
+		for _, name := range p.names() {
+			known, ok := wordsOf[name]
+			if !ok {
+				continue
+			}
+			for _, word := range strings.FieldsFunc(p.value(name), func(c rune) bool { return strings.ContainsRune(", \t:", c) }) {
+				text := strings.ToLower(strings.TrimLeft(word, "!<>="))
+				if text != "" && !strings.HasPrefix(text, "0x") && !slices.Contains(strings.Fields(known), text) {
+					p.add(KindValue, name, "bad value: %s: %s; specify some of: %s", name, word, known)
+				}
+			}
+		}
+	}
 }
 
 // values checks each setting against the type and limits of its parameter.

@@ -41,6 +41,9 @@ const (
 	KindRelay       = "open-relay"
 	KindDomain      = "domain-class"
 	KindNotRead     = "not-read"
+	KindDeprecated  = "deprecated-parameter"
+	KindRestriction = "restriction"
+	KindService     = "service"
 )
 
 // Review looks at main.cf and master.cf in the directory of c, which has been
@@ -55,7 +58,8 @@ func Review(c *conf.Config, now time.Time, unused []Unused) ([]Finding, error) {
 		return nil, err
 	}
 	r.unknown(unused)
-	for _, look := range []func(){r.values, r.tables, r.certificates, r.relay, r.domains, r.notRead} {
+	for _, look := range []func(){r.values, r.words, r.comments, r.networks, r.together, r.milters, r.tables, r.files, r.restrictions, r.certificates, r.relay, r.domains,
+		r.destinations, r.commands, r.notRead, r.deprecations} {
 		look()
 	}
 	slices.SortStableFunc(r.findings, func(a, b Finding) int {
@@ -118,6 +122,7 @@ type service struct {
 	line               int
 	names              []string // that -o sets
 	lines              map[string]int
+	stray              string       // the first word that is no option
 	config             *conf.Config // with the -o
 }
 
@@ -226,9 +231,14 @@ func (r *reviewer) readMaster() error {
 		}
 		s := &service{name: words[0], typ: words[1], program: filepath.Base(words[fields-1]), line: line.First, lines: map[string]int{}}
 		settings := conf.Settings{}
-		for _, setting := range options(words[fields:]) {
+		given, rest := options(words[fields:])
+		if len(rest) > 0 {
+			s.stray = rest[0]
+		}
+		for _, setting := range given {
 			name, value, err := conf.SplitNameValue(setting)
 			if err != nil {
+				s.stray = cmp.Or(s.stray, setting)
 				continue
 			}
 			if _, ok := settings[name]; !ok {
@@ -242,16 +252,20 @@ func (r *reviewer) readMaster() error {
 	})
 }
 
-// options returns what the leading -o options of a command set.
-func options(words []string) []string {
-	var list []string
+// withValue are the letters of daemons' options that take a value (spec
+// master.md §1.2).
+const withValue = "imnost"
+
+// options returns what the leading -o options of a command set, and the words
+// from the first that is no option.
+func options(words []string) (list, rest []string) {
 	for i := 0; i < len(words); i++ {
 		word := words[i]
 		if len(word) < 2 || word[0] != '-' || word == "--" {
-			break
+			return list, slices.DeleteFunc(slices.Clone(words[i:]), func(w string) bool { return w == "" || w == "--" })
 		}
-		at := strings.IndexByte(word, 'o')
-		if at < 0 {
+		at := strings.IndexAny(word[1:], withValue) + 1
+		if at == 0 {
 			continue
 		}
 		value := word[at+1:]
@@ -259,12 +273,15 @@ func options(words []string) []string {
 			i++
 			value = words[i]
 		}
+		if word[at] != 'o' {
+			continue
+		}
 		if inner, err := conf.Unbrace(value); err == nil {
 			value = inner
 		}
 		list = append(list, value)
 	}
-	return list
+	return list, nil
 }
 
 // find returns the number of the last physical line of an entry on which the

@@ -11,6 +11,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -133,7 +134,7 @@ func TestFindings(t *testing.T) {
 		{main: "transport_maps = pipemap:{ hash:DIR/fresh, cidr:DIR/x }", want: "table " + m + "transport_maps: table cidr:DIR/x cannot be read: DIR/x: No such file or directory"},
 		{main: "smtpd_client_restrictions = { check_client_access hash:DIR/none, default_action = DUNNO }", want: "table " + m + "smtpd_client_restrictions: table hash:DIR/none cannot be read: DIR/none.db: No such file or directory; run postmap hash:DIR/none"},
 		{main: "smtpd_client_restrictions = check_client_access hsah:/x, check_policy_service inet:127.0.0.1:99, check_policy_service unix:/x", want: "table " + m + "smtpd_client_restrictions: table hsah:/x is of an unknown type"},
-		{main: "mailbox_transport = lmtp:unix:private/x\nsmtp_tls_session_cache_database = btree:DIR/cache\naddress_verify_map = btree:DIR/v\nproxy_write_maps = proxy:btree:DIR/v btree:DIR/w\nmilter_default_action = accept\nsmtpd_milters = inet:localhost:99"},
+		{main: "mailbox_transport = maildrop:x\nsmtp_tls_session_cache_database = btree:DIR/cache\naddress_verify_map = btree:DIR/v\nproxy_write_maps = proxy:btree:DIR/v btree:DIR/w\nmilter_default_action = accept\nsmtpd_milters = inet:localhost:99"},
 		{master: stock + "s2 inet n - y - - smtpd -o smtpd_client_restrictions=check_client_access,hash:DIR/none\n", want: "table DIR/master.cf:7: smtpd_client_restrictions: table hash:DIR/none cannot be read: DIR/none.db: No such file or directory; run postmap hash:DIR/none"},
 		// Certificates.
 		{main: "smtpd_tls_cert_file = DIR/good.pem\nsmtpd_tls_key_file = DIR/good.key"},
@@ -158,7 +159,12 @@ func TestFindings(t *testing.T) {
 		{master: stock + "md unix - n n - - pipe -o md_destination_recipient_limit=1 -o md_time_limit=5 user=x argv=/y\n", want: "not-read DIR/master.cf:7: -o md_destination_recipient_limit has no effect: the queue manager reads it from main.cf, not pipe"},
 		{master: stock + "s2 inet n - y - - smtpd -o syslog_name=postfix/submission -o smtpd_tls_security_level=encrypt -o smtpd_sasl_auth_enable=yes -o smtpd_tls_auth_only=yes\n" +
 			"  -o smtpd_reject_unlisted_recipient=no -o milter_macro_daemon_name=ORIGINATING -o smtpd_tls_wrappermode=yes -o cleanup_service_name=c2 -o content_filter= -o receive_override_options=no_address_mappings\n" +
-			"relay unix - - y - - smtp -o smtp_helo_timeout=5 -o smtp_connect_timeout=5 -o smtp_fallback_relay= -o disable_dns_lookups=yes\ncustom unix - - - - - /usr/lib/x -o biff=no\n"},
+			"relay unix - - y - - smtp -o smtp_helo_timeout=5 -o smtp_connect_timeout=5 -o smtp_fallback_relay= -o smtp_dns_support_level=disabled\ncustom unix - - - - - /usr/lib/x -o biff=no\n"},
+		// What later releases give up.
+		{main: "smtpd_use_tls = yes", want: "deprecated-parameter " + m + `support for parameter "smtpd_use_tls" will be removed; instead, specify smtpd_tls_security_level = may`},
+		{main: "fallback_relay = a.example\nvirtual_maps = inline:{a=b}", want: "deprecated-parameter " + m + `support for parameter "fallback_relay" will be removed; instead, specify smtp_fallback_relay` + "\n" +
+			`deprecated-parameter DIR/main.cf:6: support for parameter "virtual_maps" will be removed; instead, specify virtual_alias_maps and virtual_alias_domains`},
+		{master: stock + "s2 inet n - y - - smtpd -o smtpd_tls_eecdh_grade=ultra\n", want: `deprecated-parameter DIR/master.cf:7: support for parameter "smtpd_tls_eecdh_grade" will be removed; instead, leave it at its default`},
 	} {
 		if got := review(t, dir, c.main, c.master); got != c.want {
 			t.Errorf("%s\n%s\ngot:\n%s\nwant:\n%s", c.main, strings.TrimPrefix(c.master, stock), got, c.want)
@@ -216,4 +222,21 @@ func FuzzReview(f *testing.F) {
 			t.Error(err)
 		}
 	})
+}
+
+// A deprecated name is one that 3.7 knows, and what to use instead exists.
+func TestDeprecatedNamesExist(t *testing.T) {
+	legacy := strings.Fields(`virtual_maps fallback_relay authorized_verp_clients smtpd_client_connection_limit_exceptions
+		postscreen_dnsbl_ttl postscreen_blacklist_action postscreen_dnsbl_whitelist_threshold postscreen_whitelist_interfaces
+		lmtp_per_record_deadline smtp_per_record_deadline smtpd_per_record_deadline tlsproxy_client_level tlsproxy_client_policy`)
+	for name, instead := range deprecated {
+		if _, ok := conf.LookupParameter(name); !ok && !slices.Contains(legacy, name) {
+			t.Errorf("there is no parameter %s", name)
+		}
+		for word := range strings.FieldsSeq(instead) {
+			if _, ok := conf.LookupParameter(word); !ok && strings.Contains(word, "_") {
+				t.Errorf("%s: there is no parameter %s", name, word)
+			}
+		}
+	}
 }

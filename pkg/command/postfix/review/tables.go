@@ -67,6 +67,9 @@ func (p place) tablesIn(name, value string, only bool, depth int) {
 			p.tablesIn(name, inner, only, depth-1)
 			continue
 		}
+		if strings.HasPrefix(word, "/") && onlyTables.MatchString(name) {
+			p.add(KindTable, name, "%s: %s is no table; write TYPE:%s", name, word, word)
+		}
 		if m := tableName.FindStringSubmatch(word); m != nil {
 			p.table(name, m[2], m[3], only || accessCheck.MatchString(before), depth)
 		}
