@@ -16,6 +16,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // Warn takes a line for the log, without "warning: ".
@@ -341,7 +342,7 @@ func pemBlocks(data []byte) []*pem.Block {
 }
 
 // hashedName is a certificate's file name in a CApath directory.
-var hashedName = regexp.MustCompile(`^[0-9a-f]{8}\.[0-9]+$`)
+var hashedName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9a-f]{8}\.[0-9]+$`) })
 
 // LoadRoots reads trust anchors: all certificates of the file caFile, those of
 // the directory caPath that have hashed names (c_rehash), and with system those
@@ -375,7 +376,7 @@ func LoadRoots(caFile, caPath string, system bool) (*Roots, error) {
 	if caPath != "" {
 		entries, _ := os.ReadDir(caPath)
 		for _, e := range entries {
-			if !hashedName.MatchString(e.Name()) {
+			if !hashedName().MatchString(e.Name()) {
 				continue
 			}
 			certs, _ := readCertificates(filepath.Join(caPath, e.Name()))

@@ -4,7 +4,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,14 +14,14 @@ import (
 
 // wordLists are parameters that are lists of words, in which a comment has no
 // place.
-var wordLists = regexp.MustCompile(onlyTables.String() + `|` + lists.String() + `|^relayhost$|^inet_(interfaces|protocols)$|_milters$|_restriction_classes$`)
+var wordLists = lazily(tableParameters + `|` + listParameters + `|^relayhost$|^inet_(interfaces|protocols)$|_milters$|_restriction_classes$`)
 
 // comments finds "#" in the middle of a list: what follows is not a comment but
 // more members of the list.
 func (r *reviewer) comments() {
 	for _, p := range r.places() {
 		for _, name := range p.names() {
-			if !wordLists.MatchString(name) {
+			if !wordLists().MatchString(name) {
 				continue
 			}
 			for _, word := range conf.FieldsBraced(p.value(name)) {
@@ -39,7 +38,7 @@ func (r *reviewer) comments() {
 func (r *reviewer) files() {
 	for _, p := range r.places() {
 		for _, name := range p.names() {
-			if !lists.MatchString(name) || restrictionLists.MatchString(name) || strings.HasSuffix(name, "_filter") || strings.HasSuffix(name, "_database") {
+			if !lists().MatchString(name) || restrictionLists().MatchString(name) || strings.HasSuffix(name, "_filter") || strings.HasSuffix(name, "_database") {
 				continue
 			}
 			for _, word := range conf.FieldsBraced(p.value(name)) {
@@ -63,7 +62,7 @@ func (r *reviewer) networks() {
 		}
 		for _, word := range conf.FieldsBraced(p.value("mynetworks")) {
 			text := strings.TrimPrefix(word, "!")
-			if tableName.MatchString(text) && !strings.HasPrefix(text, "[") || strings.HasPrefix(text, "/") || strings.HasPrefix(text, "#") {
+			if tableName().MatchString(text) && !strings.HasPrefix(text, "[") || strings.HasPrefix(text, "/") || strings.HasPrefix(text, "#") {
 				continue
 			}
 			text = strings.NewReplacer("[", "", "]", "").Replace(text)
@@ -82,13 +81,13 @@ func (r *reviewer) networks() {
 }
 
 // transports are the parameters whose value begins with the name of a service.
-var transports = regexp.MustCompile(`^(default|relay|local|virtual|mailbox|fallback|error)_transport$|^address_verify_(default|relay|local|virtual)_transport$|^content_filter$`)
+var transports = lazily(`^(default|relay|local|virtual|mailbox|fallback|error)_transport$|^address_verify_(default|relay|local|virtual)_transport$|^content_filter$`)
 
 // destinations finds names of services that master.cf does not have.
 func (r *reviewer) destinations() {
 	for _, p := range r.places() {
 		for _, name := range p.names() {
-			if !transports.MatchString(name) {
+			if !transports().MatchString(name) {
 				continue
 			}
 			transport, _, _ := strings.Cut(strings.TrimSpace(p.value(name)), ":")

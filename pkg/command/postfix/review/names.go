@@ -2,10 +2,8 @@ package review
 
 import (
 	"cmp"
-	"regexp"
 	"slices"
 	"strings"
-	"sync"
 
 	"posthaste/pkg/conf"
 	"posthaste/pkg/conf/macro"
@@ -22,12 +20,8 @@ type Unused struct {
 
 // What postconf says of such a setting.
 var (
-	unusedWarning = sync.OnceValue(func() *regexp.Regexp {
-		return regexp.MustCompile(`(?m)^[^:]*: warning: (.*/(?:main|master)\.cf): unused parameter: ([^=]*)=`)
-	})
-	undefinedWarning = sync.OnceValue(func() *regexp.Regexp {
-		return regexp.MustCompile(`(?m)^[^:]*: warning: (.*/(?:main|master)\.cf): undefined parameter: (\w+)$`)
-	})
+	unusedWarning    = lazily(`(?m)^[^:]*: warning: (.*/(?:main|master)\.cf): unused parameter: ([^=]*)=`)
+	undefinedWarning = lazily(`(?m)^[^:]*: warning: (.*/(?:main|master)\.cf): undefined parameter: (\w+)$`)
 )
 
 // ParseUnused finds the unused settings in what postconf wrote to standard

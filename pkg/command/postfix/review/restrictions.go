@@ -1,7 +1,6 @@
 package review
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 
@@ -9,7 +8,7 @@ import (
 )
 
 // restrictionLists are the parameters that hold restrictions.
-var restrictionLists = regexp.MustCompile(`^smtpd_(client|helo|sender|relay|recipient|data|end_of_data|etrn)_restrictions$`)
+var restrictionLists = lazily(`^smtpd_(client|helo|sender|relay|recipient|data|end_of_data|etrn)_restrictions$`)
 
 // alone are the restrictions that take nothing behind them (spec smtpd.md §4.4).
 var alone = strings.Fields(`permit reject defer defer_if_permit defer_if_reject warn_if_reject
@@ -42,7 +41,7 @@ func (r *reviewer) restrictions() {
 	for _, p := range r.places() {
 		classes := conf.Fields(strings.ToLower(p.value("smtpd_restriction_classes")))
 		for _, name := range p.names() {
-			if restrictionLists.MatchString(name) || slices.Contains(classes, name) {
+			if restrictionLists().MatchString(name) || slices.Contains(classes, name) {
 				p.restrictionsIn(name, conf.FieldsBraced(p.value(name)), classes)
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"posthaste/pkg/conf"
 	"posthaste/pkg/table"
@@ -20,32 +21,43 @@ var suffixes = map[string]string{
 
 // unseen are parameters whose tables the programs make themselves, and those
 // that only approve tables of other parameters.
-var unseen = regexp.MustCompile(`_session_cache_database$|^address_verify_map$|^postscreen_cache_map$|_sasl_auth_cache_name$|^proxy_(read|write)_maps$`)
+var unseen = lazily(`_session_cache_database$|^address_verify_map$|^postscreen_cache_map$|_sasl_auth_cache_name$|^proxy_(read|write)_maps$`)
 
 // onlyTables are parameters in which every "word:word" is a table; in others
 // it can be a transport, an address or a number of things.
-var onlyTables = regexp.MustCompile(`_maps$|_checks$|^alias_database$|^tls_server_sni_maps$`)
+var onlyTables = lazily(tableParameters)
 
 // lists are parameters whose words can be tables.
-var lists = regexp.MustCompile(`^mydestination$|^relay_domains$|^virtual_(alias|mailbox)_domains$|^mynetworks$|_exceptions$|_exceptions_networks$|` +
-	`_clients$|_hosts$|_filter$|_destinations$|_users$|^debug_peer_list$|_access_list$|_restrictions$|_database$|_map$|_cache_name$`)
+var lists = lazily(listParameters)
+
+const (
+	tableParameters = `_maps$|_checks$|^alias_database$|^tls_server_sni_maps$`
+	listParameters  = `^mydestination$|^relay_domains$|^virtual_(alias|mailbox)_domains$|^mynetworks$|_exceptions$|_exceptions_networks$|` +
+		`_clients$|_hosts$|_filter$|_destinations$|_users$|^debug_peer_list$|_access_list$|_restrictions$|_database$|_map$|_cache_name$`
+)
+
+// lazily compiles a regular expression when it is first used: all programs of
+// the suite are one file, and each would compile it at its start.
+func lazily(expression string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expression) })
+}
 
 // tableName is "type:name".
-var tableName = regexp.MustCompile(`^!?((?:proxy:)*)([a-z][a-z0-9-]*):(.+)$`)
+var tableName = lazily(`^!?((?:proxy:)*)([a-z][a-z0-9-]*):(.+)$`)
 
 // check_xxx_access and the like are followed by a table.
-var accessCheck = regexp.MustCompile(`^check_[a-z_]*_access$`)
+var accessCheck = lazily(`^check_[a-z_]*_access$`)
 
 // tables looks at the tables that settings name.
 func (r *reviewer) tables() {
 	for _, p := range r.places() {
 		classes := conf.Fields(p.value("smtpd_restriction_classes"))
 		for _, name := range p.names() {
-			if unseen.MatchString(name) {
+			if unseen().MatchString(name) {
 				continue
 			}
-			only := onlyTables.MatchString(name)
-			if only || lists.MatchString(name) || slices.Contains(classes, name) {
+			only := onlyTables().MatchString(name)
+			if only || lists().MatchString(name) || slices.Contains(classes, name) {
 				p.tablesIn(name, p.value(name), only, maxNesting)
 			}
 		}
@@ -67,11 +79,11 @@ func (p place) tablesIn(name, value string, only bool, depth int) {
 			p.tablesIn(name, inner, only, depth-1)
 			continue
 		}
-		if strings.HasPrefix(word, "/") && onlyTables.MatchString(name) {
+		if strings.HasPrefix(word, "/") && onlyTables().MatchString(name) {
 			p.add(KindTable, name, "%s: %s is no table; write TYPE:%s", name, word, word)
 		}
-		if m := tableName.FindStringSubmatch(word); m != nil {
-			p.table(name, m[2], m[3], only || accessCheck.MatchString(before), depth)
+		if m := tableName().FindStringSubmatch(word); m != nil {
+			p.table(name, m[2], m[3], only || accessCheck().MatchString(before), depth)
 		}
 		before = word
 	}
