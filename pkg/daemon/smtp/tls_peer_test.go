@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/sha1"
 	"crypto/sha256"
+	"crypto/sha512"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -64,6 +65,7 @@ var certKinds = []certKind{
 	{name: "belowold", issuer: "oldinter", san: []string{"mx.good.test"}},
 	{name: "client", issuer: "root", cn: "client.test", usage: x509.ExtKeyUsageClientAuth},
 	{name: "partial", issuer: "inter", san: []string{"f*.good.test", "*"}},
+	{name: "oldbare", issuer: "inter", san: []string{"mx.good.test"}, until: -time.Hour, bare: true},
 }
 
 func newPKI(t testing.TB, dir string) *pki {
@@ -93,6 +95,10 @@ func newPKI(t testing.TB, dir string) *pki {
 		}
 		c256, k256, c1 := sha256.Sum256(leaf.Raw), sha256.Sum256(leaf.RawSubjectPublicKeyInfo), sha1.Sum(leaf.Raw)
 		p.mask[hexPairs(c256[:])], p.mask[hexPairs(k256[:])], p.mask[hexPairs(c1[:])] = "CERT:"+k.name, "KEY:"+k.name, "SHA1:"+k.name
+		c512, k512 := sha512.Sum512(leaf.Raw), sha512.Sum512(leaf.RawSubjectPublicKeyInfo)
+		for name, sum := range map[string][]byte{"C256": c256[:], "K256": k256[:], "C512": c512[:], "K512": k512[:]} {
+			p.mask[fmt.Sprintf("%X", sum)] = name + ":" + k.name
+		}
 	}
 	return p
 }

@@ -20,13 +20,18 @@ type Judge struct {
 	Roots     *Roots
 	Anchors   *Anchors // the only ones to trust, if there are any
 	Depth     int
-	TLSA      []TLSA // instead of Roots and Anchors, if there are any
+	// TLSA are, at the levels of DANE, all there is to trust; at others they are
+	// Anchors that came as records, from a program that has TLS done for it.
+	TLSA    []TLSA
+	Digests TLSADigests
 }
 
 // Judgement is the outcome.
 type Judgement struct {
 	Trust   Trust
 	Matched string // the name or digest by which the certificate is the right one
+	Name    string // what the log calls the certificate's subject
+	ByTLSA  string // for the log: the TLSA record by which it is
 	Problem string // for the log: what is wrong; "" is nothing
 	Trace   []string
 }
@@ -40,16 +45,23 @@ func (j *Judge) Verdict(chain []*x509.Certificate, peer string, now time.Time) J
 		return Judgement{Trust: Anonymous}
 	}
 	if j.Level == LevelFingerprint {
-		return j.fingerprint(chain[0], peer)
+		out := j.fingerprint(chain[0], peer)
+		out.Name = chain[0].Subject.CommonName
+		return out
 	}
-	out, named := Judgement{Trust: Untrusted}, true
+	if j.Level.IsDANE() {
+		return j.dane(chain, peer, now)
+	}
+	out, named := Judgement{Trust: Untrusted, Name: chain[0].Subject.CommonName}, true
 	if j.Level.MustMatch() {
-		out.Matched, _, named = MatchNames(chain[0], j.Match, j.Wildcards)
+		if out.Matched, _, named = MatchNames(chain[0], j.Match, j.Wildcards); named {
+			out.Name = out.Matched
+		}
 	}
 	anchors := j.Anchors
-	if len(j.TLSA) > 0 || j.Level == LevelDane || j.Level == LevelDaneOnly {
-		if isServer(j.TLSA, chain[0]) {
-			return Judgement{Trust: Verified, Matched: CommonName(chain[0])}
+	if len(j.TLSA) > 0 {
+		if _, ok := StandardDigests().own(j.TLSA, chain[0]); ok {
+			return Judgement{Trust: Verified, Name: CommonName(chain[0])}
 		}
 		if anchors = anchorsOf(j.TLSA, chain); anchors.Empty() {
 			out.Problem = certFailed + peer + ": " + NoTLSA
