@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"posthaste/pkg/wire/dns"
+	"posthaste/test/tlspeer"
 	"posthaste/test/world"
 )
 
@@ -22,14 +23,14 @@ func TestDANEGolden(t *testing.T) {
 		for i, c := range cases {
 			list[i] = c.tlsCase
 		}
-		askOracle(t, daneGolden, list, func(w *world.World, p *pki) (func(int), func() string) {
+		askOracle(t, daneGolden, list, func(w *world.World, p *tlspeer.PKI) (func(int), func() string) {
 			pc, err := w.ListenPacket("udp", "127.0.0.1:53")
 			if err != nil {
 				t.Fatal(err)
 			}
-			s := &nameServer{pki: p}
-			s.start(t, pc)
-			return func(n int) { s.set(t, cases[n].zone) }, s.questions
+			s := &tlspeer.NameServer{PKI: p}
+			s.Start(t, pc)
+			return func(n int) { s.Set(t, cases[n].zone) }, s.Questions
 		})
 		return
 	}
@@ -43,7 +44,7 @@ func TestDANEGolden(t *testing.T) {
 		want[name] = body
 	}
 	dir := t.TempDir()
-	p := newPKI(t, dir)
+	p := tlspeer.NewPKI(t, dir)
 	for n, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -54,9 +55,9 @@ func TestDANEGolden(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s := &nameServer{pki: p}
-			s.set(t, c.zone)
-			s.start(t, pc)
+			s := &tlspeer.NameServer{PKI: p}
+			s.Set(t, c.zone)
+			s.Start(t, pc)
 			client := dns.NewServers(pc.LocalAddr().String())
 			client.DNSSEC = o.d.dnssec
 			if err := o.d.resolveBy(client); err != nil {
@@ -70,7 +71,7 @@ func TestDANEGolden(t *testing.T) {
 				time.Sleep(pause)
 				reply = o.deliver(i.req)
 			}
-			got := i.outcome(o.lines.Lines(), o.take(), reply, o.marks(i.req)) + i.mask(s.questions())
+			got := i.outcome(o.lines.Lines(), o.take(), reply, o.marks(i.req)) + i.mask(s.Questions())
 			w := c.own + want[c.name]
 			for _, r := range c.differs {
 				w = strings.ReplaceAll(w, r[0], r[1])

@@ -10,6 +10,7 @@ import (
 	"posthaste/pkg/ipc/deliver"
 	"posthaste/pkg/wire/dns"
 	mailtls "posthaste/pkg/wire/tls"
+	"posthaste/test/tlspeer"
 )
 
 // parsed reads a policy entry outside of a delivery.
@@ -112,10 +113,10 @@ func TestReferences(t *testing.T) {
 
 // deliverTLS is a delivery to a peer with some settings; it returns the log and what
 // the peer heard.
-func deliverTLS(t *testing.T, p *pki, dir, server string, settings mp, times int) (log, heard string) {
+func deliverTLS(t *testing.T, p *tlspeer.PKI, dir, server string, settings mp, times int) (log, heard string) {
 	t.Helper()
 	l, port := listen(t, nil, server, 0)
-	peer := newPeer(l, p, server)
+	peer := tlspeer.New(l, p, server)
 	main := mp{"smtp_dns_support_level": "disabled", "tls_append_default_CA": "no", "smtp_tls_loglevel": "1", "compatibility_level": "3.6"}
 	for k, v := range settings {
 		main[k] = strings.NewReplacer("DIR", dir, "PORT", port).Replace(v)
@@ -130,12 +131,12 @@ func deliverTLS(t *testing.T, p *pki, dir, server string, settings mp, times int
 		o.deliver(req)
 		time.Sleep(pause)
 	}
-	return strings.Join(o.lines.Lines(), "\n"), strings.Join(peer.lines(false), "\n")
+	return strings.Join(o.lines.Lines(), "\n"), strings.Join(peer.Lines(false), "\n")
 }
 
 func TestTLSAlone(t *testing.T) {
 	dir := t.TempDir()
-	p := newPKI(t, dir)
+	p := tlspeer.NewPKI(t, dir)
 	for _, c := range []struct {
 		name, server string
 		settings     mp

@@ -1,4 +1,4 @@
-package smtp
+package tlspeer
 
 import (
 	"net"
@@ -9,7 +9,10 @@ import (
 	mdns "github.com/miekg/dns"
 )
 
-// nameServer is a validating resolver, or what looks like one. The lines of
+// Names all have the address 127.0.0.1.
+var Names = []string{"mx.good.test", "a.wild.test", "a.b.wild.test", "other.test", "good.test", "b.wild.test", "wild.test", "sub.good.test", "foo.good.test"}
+
+// NameServer is a validating resolver, or what looks like one. The lines of
 // its zone are
 //
 //	NAME TYPE DATA...           a record
@@ -21,8 +24,8 @@ import (
 //
 // where TLSAX is a TLSA record of the name itself and _tlsa.NAME stands for
 // _PORT._tcp.NAME.
-type nameServer struct {
-	pki  *pki
+type NameServer struct {
+	PKI  *PKI
 	mu   sync.Mutex
 	got  []string             // questions about TLSA and CNAME records, and others about the probe
 	rrs  map[string][]mdns.RR // by name
@@ -31,14 +34,15 @@ type nameServer struct {
 	fail map[string]bool
 }
 
-func (s *nameServer) set(t testing.TB, zone string) {
+// Set replaces the zone.
+func (s *NameServer) Set(t testing.TB, zone string) {
 	t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.got = nil
 	s.rrs, s.no, s.bare, s.fail = map[string][]mdns.RR{}, map[string]bool{}, map[string]bool{}, map[string]bool{}
 	marks := map[string]map[string]bool{"no": s.no, "insecure": s.bare, "servfail": s.fail}
-	for name := range names {
+	for _, name := range Names {
 		s.add(t, name+" A 127.0.0.1")
 	}
 	s.add(t, ". NS a.root-servers.test")
@@ -56,7 +60,7 @@ func (s *nameServer) set(t testing.TB, zone string) {
 	}
 }
 
-func (s *nameServer) add(t testing.TB, line string) {
+func (s *NameServer) add(t testing.TB, line string) {
 	w := strings.Fields(line)
 	name, kind, data := w[0], w[1], strings.Join(w[2:], " ")
 	if kind == "TLSA" || kind == "TLSAX" {
@@ -76,11 +80,11 @@ func (s *nameServer) add(t testing.TB, line string) {
 	s.rrs[name] = append(s.rrs[name], rr)
 }
 
-func (s *nameServer) association(t testing.TB, selector, match, cert string) string {
+func (s *NameServer) association(t testing.TB, selector, match, cert string) string {
 	if digits, ok := strings.CutPrefix(cert, "hex:"); ok {
 		return digits
 	}
-	leaf, n := s.pki.leafs[cert], 0
+	leaf, n := s.PKI.Leafs[cert], 0
 	if selector == "1" {
 		n = 1
 	}
@@ -92,11 +96,11 @@ func (s *nameServer) association(t testing.TB, selector, match, cert string) str
 	return out
 }
 
-func (s *nameServer) marked(set map[string]bool, name, kind string) bool {
+func (s *NameServer) marked(set map[string]bool, name, kind string) bool {
 	return set[name] || set[name+" "+kind] || set["*"]
 }
 
-func (s *nameServer) ServeDNS(w mdns.ResponseWriter, q *mdns.Msg) {
+func (s *NameServer) ServeDNS(w mdns.ResponseWriter, q *mdns.Msg) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m := new(mdns.Msg)
@@ -155,8 +159,9 @@ func (s *nameServer) ServeDNS(w mdns.ResponseWriter, q *mdns.Msg) {
 	w.WriteMsg(m)
 }
 
-// questions are what was asked.
-func (s *nameServer) questions() string {
+// Questions are what was asked since Set about TLSA and CNAME records and name
+// servers, a line each.
+func (s *NameServer) Questions() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := ""
@@ -166,7 +171,8 @@ func (s *nameServer) questions() string {
 	return out
 }
 
-func (s *nameServer) start(t testing.TB, pc net.PacketConn) {
+// Start answers what comes to pc until the test ends.
+func (s *NameServer) Start(t testing.TB, pc net.PacketConn) {
 	server := &mdns.Server{PacketConn: pc, Handler: s}
 	go server.ActivateAndServe()
 	t.Cleanup(func() { server.Shutdown() })

@@ -1,4 +1,7 @@
-package smtp
+// Package tlspeer has what tests of TLS clients need on the other side: a small
+// world of certificates, mail servers that show them, and a name server that
+// seems to validate.
+package tlspeer
 
 import (
 	"bufio"
@@ -25,12 +28,12 @@ import (
 	"time"
 )
 
-// pki is a small world of certificates, by name; its files lie in one
+// PKI is a small world of certificates, by name; its files lie in one
 // directory.
-type pki struct {
-	keys  map[string]tls.Certificate
-	leafs map[string]*x509.Certificate
-	mask  map[string]string // what differs from run to run, and its name
+type PKI struct {
+	Keys  map[string]tls.Certificate
+	Leafs map[string]*x509.Certificate
+	Mask  map[string]string // what differs from run to run, and its name
 }
 
 // certKind says how a certificate differs from a plain good one.
@@ -68,14 +71,16 @@ var certKinds = []certKind{
 	{name: "oldbare", issuer: "inter", san: []string{"mx.good.test"}, until: -time.Hour, bare: true},
 }
 
-func newPKI(t testing.TB, dir string) *pki {
+// NewPKI makes the certificates; the files of certificate x are x.pem, x.key,
+// x.pub, x.chain (with its issuers and the key) and x.full (the key first).
+func NewPKI(t testing.TB, dir string) *PKI {
 	t.Helper()
-	p := &pki{keys: map[string]tls.Certificate{}, leafs: map[string]*x509.Certificate{}, mask: map[string]string{dir: "DIR"}}
+	p := &PKI{Keys: map[string]tls.Certificate{}, Leafs: map[string]*x509.Certificate{}, Mask: map[string]string{dir: "DIR"}}
 	for i, k := range certKinds {
 		if err := p.make(k, i); err != nil {
 			t.Fatal(err)
 		}
-		cert := p.keys[k.name]
+		cert := p.Keys[k.name]
 		var chain []byte
 		for _, der := range cert.Certificate {
 			chain = append(chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
@@ -85,7 +90,7 @@ func newPKI(t testing.TB, dir string) *pki {
 			t.Fatal(err)
 		}
 		key := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-		leaf := p.leafs[k.name]
+		leaf := p.Leafs[k.name]
 		pub := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: leaf.RawSubjectPublicKeyInfo})
 		one := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leaf.Raw})
 		for suffix, data := range map[string][]byte{".pem": one, ".chain": append(chain, key...), ".full": append(key, chain...), ".key": key, ".pub": pub} {
@@ -94,10 +99,10 @@ func newPKI(t testing.TB, dir string) *pki {
 			}
 		}
 		c256, k256, c1 := sha256.Sum256(leaf.Raw), sha256.Sum256(leaf.RawSubjectPublicKeyInfo), sha1.Sum(leaf.Raw)
-		p.mask[hexPairs(c256[:])], p.mask[hexPairs(k256[:])], p.mask[hexPairs(c1[:])] = "CERT:"+k.name, "KEY:"+k.name, "SHA1:"+k.name
+		p.Mask[hexPairs(c256[:])], p.Mask[hexPairs(k256[:])], p.Mask[hexPairs(c1[:])] = "CERT:"+k.name, "KEY:"+k.name, "SHA1:"+k.name
 		c512, k512 := sha512.Sum512(leaf.Raw), sha512.Sum512(leaf.RawSubjectPublicKeyInfo)
 		for name, sum := range map[string][]byte{"C256": c256[:], "K256": k256[:], "C512": c512[:], "K512": k512[:]} {
-			p.mask[fmt.Sprintf("%X", sum)] = name + ":" + k.name
+			p.Mask[fmt.Sprintf("%X", sum)] = name + ":" + k.name
 		}
 	}
 	return p
@@ -105,7 +110,7 @@ func newPKI(t testing.TB, dir string) *pki {
 
 func hexPairs(b []byte) string { return strings.ReplaceAll(fmt.Sprintf("% X", b), " ", ":") }
 
-func (p *pki) make(k certKind, n int) error {
+func (p *PKI) make(k certKind, n int) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err
@@ -129,8 +134,8 @@ func (p *pki) make(k certKind, n int) error {
 	parent, signer := tmpl, crypto.Signer(key)
 	var rest [][]byte
 	if k.issuer != "" {
-		parent, signer = p.leafs[k.issuer], p.keys[k.issuer].PrivateKey.(crypto.Signer)
-		rest = p.keys[k.issuer].Certificate
+		parent, signer = p.Leafs[k.issuer], p.Keys[k.issuer].PrivateKey.(crypto.Signer)
+		rest = p.Keys[k.issuer].Certificate
 	}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, parent, &key.PublicKey, signer)
 	if err != nil {
@@ -139,13 +144,13 @@ func (p *pki) make(k certKind, n int) error {
 	if k.bare {
 		rest = nil
 	}
-	p.keys[k.name] = tls.Certificate{Certificate: append([][]byte{der}, rest...), PrivateKey: key}
-	p.leafs[k.name], err = x509.ParseCertificate(der)
+	p.Keys[k.name] = tls.Certificate{Certificate: append([][]byte{der}, rest...), PrivateKey: key}
+	p.Leafs[k.name], err = x509.ParseCertificate(der)
 	return err
 }
 
-// peer is a server that speaks TLS as its script says.
-type peer struct {
+// Peer is a server that speaks TLS as its script says.
+type Peer struct {
 	l   net.Listener
 	cfg *tls.Config
 	how map[string]bool
@@ -154,7 +159,7 @@ type peer struct {
 	wg  sync.WaitGroup
 }
 
-// newPeer serves on l. how holds words: a certificate's name, and
+// New serves on l. how holds words: a certificate's name, and
 //
 //	nooffer   STARTTLS is not announced
 //	refuse    STARTTLS is answered with 454
@@ -169,11 +174,11 @@ type peer struct {
 //	onlyold   nothing newer than TLS 1.0
 //	early     a reply to MAIL is sent before MAIL is
 //	unix      (of the case) the server listens on a socket
-func newPeer(l net.Listener, p *pki, how string) *peer {
-	s := &peer{l: l, how: map[string]bool{}, cfg: &tls.Config{MaxVersion: tls.VersionTLS13, MinVersion: tls.VersionTLS10}}
+func New(l net.Listener, p *PKI, how string) *Peer {
+	s := &Peer{l: l, how: map[string]bool{}, cfg: &tls.Config{MaxVersion: tls.VersionTLS13, MinVersion: tls.VersionTLS10}}
 	for _, w := range strings.Fields(how) {
 		s.how[w] = true
-		if cert, ok := p.keys[w]; ok {
+		if cert, ok := p.Keys[w]; ok {
 			s.cfg.Certificates = []tls.Certificate{cert}
 		}
 	}
@@ -182,7 +187,7 @@ func newPeer(l net.Listener, p *pki, how string) *peer {
 	}
 	if s.how["askca"] {
 		s.cfg.ClientAuth, s.cfg.ClientCAs = tls.RequestClientCert, x509.NewCertPool()
-		s.cfg.ClientCAs.AddCert(p.leafs["other"])
+		s.cfg.ClientCAs.AddCert(p.Leafs["other"])
 	}
 	if s.how["tls12"] {
 		s.cfg.MaxVersion = tls.VersionTLS12
@@ -218,7 +223,7 @@ func newPeer(l net.Listener, p *pki, how string) *peer {
 // note writes down what a connection brought.
 type note func(format string, a ...any)
 
-func (s *peer) handshake(c net.Conn, say note) (net.Conn, bool) {
+func (s *Peer) handshake(c net.Conn, say note) (net.Conn, bool) {
 	t := tls.Server(c, s.cfg)
 	if err := t.Handshake(); err != nil {
 		say("handshake failed")
@@ -233,7 +238,7 @@ func (s *peer) handshake(c net.Conn, say note) (net.Conn, bool) {
 	return t, true
 }
 
-func (s *peer) talk(c net.Conn, say note) {
+func (s *Peer) talk(c net.Conn, say note) {
 	secure, data := false, false
 	if s.how["wrapper"] {
 		t, ok := s.handshake(c, say)
@@ -318,8 +323,8 @@ func (s *peer) talk(c net.Conn, say note) {
 	}
 }
 
-// lines is what the peer heard.
-func (s *peer) lines(idle bool) []string {
+// Lines is what the peer heard. idle says that a connection may stay open.
+func (s *Peer) Lines(idle bool) []string {
 	done := make(chan struct{})
 	go func() { s.wg.Wait(); close(done) }()
 	wait := 3 * time.Second
