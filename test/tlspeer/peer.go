@@ -173,6 +173,12 @@ type Peer struct {
 //	tls12     nothing newer than TLS 1.2
 //	onlyold   nothing newer than TLS 1.0
 //	early     a reply to MAIL is sent before MAIL is
+//	busy      the banner is 421
+//	closed    the connection is closed at once
+//	mute      nothing is ever said
+//	noehlo    EHLO and LHLO are refused
+//	notickets no TLS sessions to resume
+//	names     each connection is with another server, by its reply to EHLO
 //	unix      (of the case) the server listens on a socket
 func New(l net.Listener, p *PKI, how string) *Peer {
 	s := &Peer{l: l, how: map[string]bool{}, cfg: &tls.Config{MaxVersion: tls.VersionTLS13, MinVersion: tls.VersionTLS10}}
@@ -192,6 +198,7 @@ func New(l net.Listener, p *PKI, how string) *Peer {
 	if s.how["tls12"] {
 		s.cfg.MaxVersion = tls.VersionTLS12
 	}
+	s.cfg.SessionTicketsDisabled = s.how["notickets"]
 	if s.how["onlyold"] {
 		s.cfg.MaxVersion = tls.VersionTLS10
 	}
@@ -209,7 +216,11 @@ func New(l net.Listener, p *PKI, how string) *Peer {
 				defer s.wg.Done()
 				defer c.Close()
 				c.SetDeadline(time.Now().Add(10 * time.Second))
-				s.talk(c, func(format string, a ...any) {
+				name := "peer.test"
+				if s.how["names"] {
+					name = fmt.Sprintf("peer%d.test", n)
+				}
+				s.talk(c, name, func(format string, a ...any) {
 					s.mu.Lock()
 					defer s.mu.Unlock()
 					s.got[n] = append(s.got[n], fmt.Sprintf(format, a...))
@@ -238,14 +249,26 @@ func (s *Peer) handshake(c net.Conn, say note) (net.Conn, bool) {
 	return t, true
 }
 
-func (s *Peer) talk(c net.Conn, say note) {
+func (s *Peer) talk(c net.Conn, name string, say note) {
 	secure, data := false, false
+	if s.how["closed"] {
+		return
+	}
+	if s.how["mute"] {
+		c.Read(make([]byte, 1))
+		return
+	}
 	if s.how["wrapper"] {
 		t, ok := s.handshake(c, say)
 		if !ok {
 			return
 		}
 		c, secure = t, true
+	}
+	if s.how["busy"] {
+		fmt.Fprint(c, "421 4.3.2 peer.test is busy\r\n")
+		c.Read(make([]byte, 100))
+		return
 	}
 	fmt.Fprint(c, "220 peer.test ESMTP\r\n")
 	in := bufio.NewReader(c)
@@ -291,6 +314,8 @@ func (s *Peer) talk(c net.Conn, say note) {
 				fmt.Fprint(c, "250 peer.test\r\n")
 				time.Sleep(50 * time.Millisecond)
 			}
+		case s.how["noehlo"] && (verb == "EHLO" || verb == "LHLO"):
+			fmt.Fprint(c, "502 5.5.2 what\r\n")
 		case verb == "EHLO" || verb == "LHLO":
 			if secure && s.how["late"] {
 				return
@@ -304,7 +329,7 @@ func (s *Peer) talk(c net.Conn, say note) {
 				fmt.Fprint(c, "250 2.1.0 early\r\n")
 				continue
 			}
-			offer := "250-peer.test\r\n"
+			offer := "250-" + name + "\r\n"
 			if !secure && !s.how["nooffer"] || s.how["wrapper"] {
 				offer += "250-STARTTLS\r\n"
 			}

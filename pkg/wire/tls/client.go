@@ -35,7 +35,9 @@ type Server struct {
 	Anchors   *Anchors
 	TLSA      []TLSA // at the levels of DANE
 	Session   string // the key of a session that may be resumed, which holds all of the policy
-	Logged    bool   // log the summary at any log level
+	// Cache is for the session instead of the Client's Sessions.
+	Cache  tls.ClientSessionCache
+	Logged bool // log the summary at any log level
 }
 
 // Connection is what the handshake led to.
@@ -79,7 +81,7 @@ func (c *Client) Connect(ctx context.Context, raw net.Conn, s Server, timeout ti
 	conn = &Connection{Conn: tc, State: tc.ConnectionState(), Level: s.Level}
 	conn.Judgement = c.judge(&s, &conn.State)
 	if chain := conn.State.PeerCertificates; fallback && len(chain) > 0 {
-		conn.Name = CommonName(chain[0])
+		conn.Name = nameOf(chain[0], s.Match, s.Wildcards)
 	}
 	conn.Summary = Describe(&conn.State, ClientSide, recorder)
 	if conn.State.DidResume && conn.State.Version >= tls.VersionTLS13 && len(conn.State.PeerCertificates) > 0 {
@@ -116,7 +118,10 @@ func (c *Client) config(s *Server, recorder *Recorder) (*tls.Config, error) {
 	}
 	cfg := &tls.Config{InsecureSkipVerify: true, MinVersion: low, MaxVersion: high, CipherSuites: Suites(list),
 		CurvePreferences: c.Curves, ServerName: s.SNI, GetClientCertificate: clientCertificate(recorder.WrapAll(c.Certs))}
-	if c.Sessions != nil && s.Session != "" {
+	switch {
+	case s.Cache != nil:
+		cfg.ClientSessionCache = s.Cache
+	case c.Sessions != nil && s.Session != "":
 		cfg.ClientSessionCache = c.Sessions.For(s.Session)
 	}
 	return cfg, nil
@@ -158,7 +163,7 @@ func (c *Client) judge(s *Server, state *tls.ConnectionState) Judgement {
 	var v Judgement
 	if s.Level > LevelFingerprint && len(s.Match) == 0 {
 		c.Log.Warn("%s: could not configure peer name checks", peer)
-		v = Judgement{Trust: Untrusted, Name: chain[0].Subject.CommonName, Problem: certFailed + peer + ": num=1:unspecified certificate verification error"}
+		v = Judgement{Trust: Untrusted, Name: SubjectCN(chain[0]), Problem: certFailed + peer + ": num=1:unspecified certificate verification error"}
 	} else {
 		v = (&Judge{Level: s.Level, Match: s.Match, Wildcards: s.Wildcards, Digest: c.Digest, Roots: c.Roots, Anchors: s.Anchors, Depth: c.Depth,
 			TLSA: s.TLSA, Digests: c.Digests}).Verdict(chain, peer, time.Now())
@@ -188,17 +193,15 @@ func (c *Client) logCertificate(conn *Connection, peer string) {
 	if len(chain) == 0 || !c.Mask.Has(wanted) {
 		return
 	}
-	if c.Mask.Has(wanted&^LogVerbose) || conn.Level.IsDANE() {
-		if conn.Matched != "" {
-			what := "matched peername"
-			if conn.Level == LevelFingerprint {
-				what = "Matched fingerprint"
-			}
-			c.Log.Info("%s: %s: %s", peer, what, conn.Matched)
+	if conn.Matched != "" && conn.Trust != Untrusted {
+		what := "matched peername"
+		if conn.Level == LevelFingerprint {
+			what = "Matched fingerprint"
 		}
-		if conn.ByTLSA != "" {
-			c.Log.Info("%s: Matched %s", peer, conn.ByTLSA)
-		}
+		c.Log.Info("%s: %s: %s", peer, what, conn.Matched)
+	}
+	if conn.ByTLSA != "" {
+		c.Log.Info("%s: Matched %s", peer, conn.ByTLSA)
 	}
 	c.Log.Info("%s: subject_CN=%s, issuer_CN=%s, fingerprint=%s, pkey_fingerprint=%s", peer, conn.Name, IssuerName(chain[0]), c.Digest.Cert(chain[0]), c.Digest.PublicKey(chain[0]))
 }

@@ -16,7 +16,7 @@ func (j *Judge) dane(chain []*x509.Certificate, peer string, now time.Time) Judg
 	}
 	good, _ := digests.Usable(j.TLSA)
 	if len(good) == 0 {
-		return Judgement{Trust: Untrusted, Name: CommonName(chain[0]), Problem: certFailed + peer + ": num=1:unspecified certificate verification error"}
+		return Judgement{Trust: Untrusted, Name: nameOf(chain[0], j.Match, j.Wildcards), Problem: certFailed + peer + ": num=1:unspecified certificate verification error"}
 	}
 	good = digests.best(good)
 	if t, ok := digests.own(good, chain[0]); ok {
@@ -136,13 +136,10 @@ func (a *tlsaAnchor) root(now time.Time) *x509.Certificate {
 // anchored is the verdict on a chain that needs a trust anchor.
 func (j *Judge) anchored(a tlsaAnchor, chain []*x509.Certificate, peer string, now time.Time) Judgement {
 	if !a.found {
-		return a.missing(chain[0], peer)
+		return j.missing(a, chain[0], peer)
 	}
-	out := Judgement{Trust: Untrusted, Name: CommonName(chain[0])}
+	out := Judgement{Trust: Untrusted, Name: nameOf(chain[0], j.Match, j.Wildcards)}
 	matched, _, named := MatchNames(chain[0], j.Match, j.Wildcards)
-	if named {
-		out.Name = matched
-	}
 	v := (&Verifier{Roots: NewRoots(a.root(now)), Depth: j.Depth, Usage: x509.ExtKeyUsageServerAuth}).Verify(a.path, now)
 	if last := len(v.Path) - 1; last > 0 && v.reason != tooLong && !isSelfSigned(v.Path[last]) {
 		v.Path = v.Path[:last]
@@ -165,7 +162,7 @@ func (j *Judge) anchored(a tlsaAnchor, chain []*x509.Certificate, peer string, n
 
 // missing is the verdict on a chain to which no record belongs. OpenSSL tells
 // of the end of the path more than once.
-func (a *tlsaAnchor) missing(c *x509.Certificate, peer string) Judgement {
+func (j *Judge) missing(a tlsaAnchor, c *x509.Certificate, peer string) Judgement {
 	last := len(a.path) - 1
 	top, role := a.path[last], "server"
 	out := Judgement{Trust: Untrusted, Name: SubjectCN(c), Trace: []string{trace(last, false, top)}}
@@ -176,7 +173,7 @@ func (a *tlsaAnchor) missing(c *x509.Certificate, peer string) Judgement {
 	if !a.asked {
 		return out
 	}
-	out.Name = CommonName(c)
+	out.Name = nameOf(c, j.Match, j.Wildcards)
 	out.Trace = append(out.Trace, out.Trace[0])
 	if last == 0 && !isSelfSigned(top) {
 		out.Trace = append(out.Trace, out.Trace[0])

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/x509"
 	"encoding/hex"
+	"fmt"
 	"strings"
 	"time"
 
@@ -46,17 +47,16 @@ func (j *Judge) Verdict(chain []*x509.Certificate, peer string, now time.Time) J
 	}
 	if j.Level == LevelFingerprint {
 		out := j.fingerprint(chain[0], peer)
-		out.Name = chain[0].Subject.CommonName
+		out.Name = SubjectCN(chain[0])
 		return out
 	}
 	if j.Level.IsDANE() {
 		return j.dane(chain, peer, now)
 	}
-	out, named := Judgement{Trust: Untrusted, Name: chain[0].Subject.CommonName}, true
+	out, named := Judgement{Trust: Untrusted, Name: SubjectCN(chain[0])}, true
 	if j.Level.MustMatch() {
-		if out.Matched, _, named = MatchNames(chain[0], j.Match, j.Wildcards); named {
-			out.Name = out.Matched
-		}
+		out.Matched, _, named = MatchNames(chain[0], j.Match, j.Wildcards)
+		out.Name = nameOf(chain[0], j.Match, j.Wildcards)
 	}
 	anchors := j.Anchors
 	if len(j.TLSA) > 0 {
@@ -82,10 +82,23 @@ func (j *Judge) Verdict(chain []*x509.Certificate, peer string, now time.Time) J
 		out.Problem = v.Message("server", peer)
 	case j.Level.MustMatch():
 		out.Trust = Verified
+		if !anchors.Empty() {
+			out.ByTLSA = fmt.Sprintf("trust anchor at depth %d", max(len(v.Path)-1, 0))
+		}
 	default:
 		out.Trust = Trusted
 	}
 	return out
+}
+
+// nameOf is what the log calls the subject of a certificate: its common name, or
+// else the name that matches.
+func nameOf(c *x509.Certificate, match []string, multi bool) string {
+	if cn := SubjectCN(c); cn != "" {
+		return cn
+	}
+	matched, _, _ := MatchNames(c, match, multi)
+	return matched
 }
 
 func (j *Judge) fingerprint(c *x509.Certificate, peer string) Judgement {
