@@ -209,8 +209,20 @@ var fingerMasks = []struct {
 	{regexp.MustCompile(`\b[0-9A-F]{64}\.\.\.[0-9A-F]{64}\b`), "LONG"},
 }
 
+// shards is how many machines share the cases, each with a name server.
+const shards = 4
+
 // Debian's posttls-finger and ours against the same servers.
 func TestFingers(t *testing.T) {
+	for shard := range shards {
+		t.Run(fmt.Sprint(shard), func(t *testing.T) {
+			t.Parallel()
+			fingersOf(t, shard)
+		})
+	}
+}
+
+func fingersOf(t *testing.T, shard int) {
 	w := world.Test(t, world.Options{Suite: world.Debian})
 	const inside = "/etc/pki-test"
 	dir := w.Path(inside)
@@ -220,33 +232,17 @@ func TestFingers(t *testing.T) {
 	p := tlspeer.NewPKI(t, dir)
 	delete(p.Mask, dir)
 	p.Mask[inside] = "DIR"
-	var hosts strings.Builder
-	for _, name := range tlspeer.Names {
-		fmt.Fprintf(&hosts, "127.0.0.1 %s\n", name)
-	}
-	if r := w.Sh("cat >>/etc/hosts <<X\n" + hosts.String() + "X\necho 'tlsproxy unix - - n - 0 tlsproxy' >>/etc/postfix/master.cf; postconf -e smtp_tls_CAfile= inet_protocols=ipv4 'tlsproxy_client_security_level=may' smtp_tls_session_cache_database= myhostname=mail.example.com"); r.Code != 0 {
-		t.Fatal(r.Err)
-	}
-	if err := w.Start(); err != nil {
-		t.Fatal(err)
-	}
+	names := startWorld(t, w, p)
 	defer w.Stop()
-	pc, err := w.ListenPacket("udp", "127.0.0.1:53")
-	if err != nil {
-		t.Fatal(err)
-	}
-	names := &tlspeer.NameServer{PKI: p}
-	names.Start(t, pc)
 	for n, c := range fingers {
+		if n%shards != shard {
+			continue
+		}
 		if only := os.Getenv("ONLY"); only != "" && !regexp.MustCompile(only).MatchString(c.name) {
 			continue
 		}
 		t.Run(c.name, func(t *testing.T) {
 			debian := c.run(t, w, names, p, n, "/usr/sbin/posttls-finger")
-			if os.Getenv("SHOW") != "" {
-				t.Log("\n" + debian)
-				return
-			}
 			for _, d := range c.differs {
 				debian = strings.ReplaceAll(debian, d[0], d[1])
 			}
@@ -259,6 +255,31 @@ func TestFingers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// startWorld starts the machine's mail system, for its tlsproxy, and its name
+// server.
+func startWorld(t *testing.T, w *world.World, p *tlspeer.PKI) *tlspeer.NameServer {
+	hosts := ""
+	for _, name := range tlspeer.Names {
+		hosts += "127.0.0.1 " + name + "\n"
+	}
+	if r := w.Sh("cat >>/etc/hosts <<X\n" + hosts + "X\necho 'tlsproxy unix - - n - 0 tlsproxy' >>/etc/postfix/master.cf"); r.Code != 0 {
+		t.Fatal(r.Err)
+	}
+	if err := w.Set("smtp_tls_CAfile =", "inet_protocols = ipv4", "tlsproxy_client_security_level = may", "smtp_tls_session_cache_database =", "myhostname = mail.example.com"); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pc, err := w.ListenPacket("udp", "127.0.0.1:53")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := &tlspeer.NameServer{PKI: p}
+	names.Start(t, pc)
+	return names
 }
 
 // run starts a server and the program, and returns all that can be seen.
