@@ -226,6 +226,8 @@ func daneCases() []daneCase {
 	add("digests numbers", "good", "mx.good.test TLSA 3 1 1 good", mp{"tls_dane_digests": "crc=9 sha384=300 sha384=x sha384=-1 sha384=0 sha384=255 sha256 sha256 sha384=3 sha512=3 sha384=4 =5 sha224="})
 	add("digests two numbers", "good", "mx.good.test TLSA 3 1 1 good\nmx.good.test TLSA 3 1 9 good", mp{"tls_dane_digests": "sha256=9, sha256"})
 	add("no TLSA hangup", "good hangup", "").age = 2 * time.Hour
+	add("filter", "good", "mx.good.test TLSA 3 1 1 good", mp{"smtp_dns_reply_filter": "regexp:{{/TLSA/ IGNORE}}"})
+	add("filter one", "good", "mx.good.test TLSA 3 1 1 other\nmx.good.test TLSA 3 0 2 good", mp{"smtp_dns_reply_filter": "regexp:{{/TLSA 3 1/ IGNORE}}"})
 	add("host insecure", "good", "insecure *").nexthop = "[mx.good.test]:PORT"
 	add("host insecure dane-only", "good", "insecure *").nexthop = "[mx.good.test]:PORT"
 	add("no MX all insecure", "good", "no good.test MX\ninsecure *").nexthop = "good.test:PORT"

@@ -60,6 +60,9 @@ func TestDANEGolden(t *testing.T) {
 			s.Start(t, pc)
 			client := dns.NewServers(pc.LocalAddr().String())
 			client.DNSSEC = o.d.dnssec
+			if !o.d.tables.dnsFilter.Empty() {
+				client.Filter = o.d.filterRecords
+			}
 			if err := o.d.resolveBy(client); err != nil {
 				t.Fatal(err)
 			}

@@ -115,6 +115,8 @@ var tlsMasks = []struct {
 	{regexp.MustCompile(`(warning: TLS library problem: ).*`), "${1}X"},
 	{regexp.MustCompile(`(disabling TLS support\n)(log: warning: TLS library problem: X\n)+`), "$1"},
 	{regexp.MustCompile(`\b[0-9A-F]{64}\.\.\.[0-9A-F]{64}\b`), "LONG"},
+	// Debian's has numbers after it, of memory that is not the record's.
+	{regexp.MustCompile(`( IN TLSA \d \d \d )[0-9a-f]{64,}(?:- -(?: \d+)+)?`), "${1}DATA"},
 	{regexp.MustCompile(`DIR/[^ ]*/DIR`), "DIR"},
 }
 
