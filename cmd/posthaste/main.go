@@ -23,6 +23,7 @@ import (
 	"posthaste/pkg/command/postmulti"
 	"posthaste/pkg/command/postqueue"
 	"posthaste/pkg/command/postsuper"
+	"posthaste/pkg/command/posttlsfinger"
 	"posthaste/pkg/command/qmqpsink"
 	"posthaste/pkg/command/qmqpsource"
 	"posthaste/pkg/command/qshape"
@@ -89,6 +90,7 @@ var programs = map[string]func(args []string) int{
 	"postmulti":       postmulti.Main,
 	"postqueue":       postqueue.Main,
 	"postsuper":       postsuper.Main,
+	"posttls-finger":  posttlsfinger.Main,
 	"proxymap":        proxymap.Main,
 	"qmgr":            qmgr.Main,
 	"qmqp-sink":       qmqpsink.Main,

@@ -38,6 +38,7 @@ type tool struct {
 	env      command.Env
 	log      *maillog.Logger // as "postfix"
 	script   *maillog.Logger // as "SYSLOG_NAME/postfix-script"
+	logs     maillog.Config  // of other names
 	config   *conf.Config
 	environ  []string // of the programs that are run
 	dirs     directories
@@ -146,6 +147,7 @@ func (t *tool) configure(logs maillog.Config, words []string) {
 		t.rootless = cred.Owns(t.dirs.queue)
 		t.notRoot(t.rootless)
 	}
+	t.logs = logs
 	logs, err = logging.Configured(c, "postfix-script", logs)
 	if err != nil {
 		t.log.Fatal("%v", err)
@@ -355,15 +357,6 @@ func (t *tool) directory(what, path string) {
 	if st, err := os.Stat(path); err != nil || !st.IsDir() {
 		t.script.Fatal("no Postfix %s %s!", what, path)
 	}
-}
-
-// tls hands over to the key management script, which is not ours.
-func (t *tool) tls(args []string) int {
-	script := filepath.Join(t.dirs.daemon, "postfix-tls-script")
-	if !executable(script) {
-		t.script.Fatal("postfix tls: there is no %s", script)
-	}
-	return t.exec(append([]string{script}, args...)...)
 }
 
 func executable(path string) bool {

@@ -162,7 +162,7 @@ func (s *session) demands() sasl.Options {
 	switch {
 	case s.tls == nil:
 		return s.d.sasl.plain
-	case s.trust == mailtls.Verified:
+	case s.tls.Trust == mailtls.Verified:
 		return s.d.sasl.verified
 	}
 	return s.d.sasl.tls

@@ -27,6 +27,12 @@ type server struct {
 	port uint16
 	path string // UNIX socket instead of addr and port
 	pref int
+
+	// What DNSSEC says of it.
+	actual     string // the name that has the address, at the end of aliases; "" if it is not from DNS
+	secure     bool   // the address is vouched for
+	domain     string // the name that has the MX record by which it was found; "" without one
+	insecureMX bool   // that record is not vouched for
 }
 
 // name is how texts name the server: "H[A]".
@@ -84,9 +90,10 @@ var hostCodes = map[dns.Status]string{dns.NotFound: "5.4.4", dns.NoData: "5.4.4"
 func (r *request) mxServers(dest destination) (servers, dsn.Status) {
 	ans, err := r.d.resolver.Lookup(r.ctx, dest.host, dns.MX)
 	r.warnings(ans.Warnings)
+	r.d.probe.Check(r.ctx, ans, err)
 	switch status := dns.StatusOf(err); {
 	case err == nil:
-		return r.exchangers(dest, ans.Records)
+		return r.exchangers(dest, ans)
 	case status == dns.NotFound, status == dns.NoData:
 		return r.hostServers(dest)
 	case r.d.ignoreMXError && (status == dns.Temporary || status == dns.Fail || status == dns.Invalid):
@@ -104,16 +111,20 @@ func (r *request) warnings(list []string) {
 
 // exchangers looks up the addresses of all MX hosts and drops those that are
 // not better than this machine.
-func (r *request) exchangers(dest destination, records []dns.Record) (servers, dsn.Status) {
-	records = slices.Clone(records)
+func (r *request) exchangers(dest destination, ans dns.Answer) (servers, dsn.Status) {
+	records := slices.Clone(ans.Records)
 	slices.SortStableFunc(records, func(a, b dns.Record) int { return cmp.Compare(a.Pref, b.Pref) })
 	var s servers
 	var why dsn.Status
 	for _, rr := range records {
-		if _, numeric := dns.ParseAddr(rr.Host); numeric {
-			r.d.log.Warn("numeric domain name in resource data of MX record for %s: %s", dest.host, rr.Host)
+		text := "numeric domain name in resource data of MX record for " + dest.host + ": " + rr.Host
+		if _, numeric := dns.ParseAddr(rr.Host); numeric && !slices.Contains(ans.Warnings, text) {
+			r.d.log.Warn("%s", text)
 		}
 		found := r.addresses(rr.Host, dest.port, int(rr.Pref), &why)
+		for i := range found {
+			found[i].domain, found[i].insecureMX = ans.Name, !ans.Secure
+		}
 		if len(s.list)+len(found) > maxServers {
 			found = found[:maxServers-len(s.list)]
 		}
@@ -157,6 +168,9 @@ func (r *request) ownPref(list []server) (int, bool) {
 func (r *request) hostServers(dest destination) (servers, dsn.Status) {
 	var why dsn.Status
 	list := r.addresses(dest.host, dest.port, 0, &why)
+	if len(list) > 0 && list[0].actual != "" {
+		r.d.probe.Check(r.ctx, dns.Answer{Secure: list[0].secure}, nil)
+	}
 	if len(list) == 0 {
 		return servers{}, why
 	}
@@ -198,7 +212,7 @@ func (r *request) addresses(host string, port uint16, pref int, why *dsn.Status)
 			}
 			list := make([]server, len(ans.Records))
 			for i, rr := range ans.Records {
-				list[i] = server{host: name, addr: rr.Addr.Unmap(), port: port, pref: pref}
+				list[i] = server{host: name, addr: rr.Addr.Unmap(), port: port, pref: pref, actual: ans.Name, secure: ans.Secure}
 			}
 			return list
 		}

@@ -7,12 +7,12 @@
 // for a short time in a cache inside this process.
 //
 // How much TLS a connection must have is its policy (tlspolicy.go; entries of the
-// policy table: tlssite.go), the engine starts it (tls.go) and the verdict on
-// the server's certificate is in tlsverify.go.
+// policy table: tlssite.go; DANE: dane.go), and tls.go starts it. The handshake
+// and the verdict on the server's certificate are package mailtls's.
 //
 // What a server, the name service or a table does wrong becomes the status of
 // the recipients and is never an error of a Go function that leaves this
-// package. DANE is refused with a text that says so.
+// package.
 package smtp
 
 import (
@@ -26,6 +26,7 @@ import (
 	"posthaste/pkg/service/agent"
 	"posthaste/pkg/sys/maillog"
 	"posthaste/pkg/wire/dns"
+	mailtls "posthaste/pkg/wire/tls"
 )
 
 // Main is the daemon; args[0] is the name it was called as, smtp or lmtp.
@@ -54,10 +55,11 @@ type daemon struct {
 	conf     *conf.Config
 	log      *maillog.Logger
 	resolver dns.Resolver
+	probe    *dns.Probe // nil: none
 	native   dns.Native
 	cache    *cache
-	engine   *tlsEngine // nil: no TLS
-	service  string     // master.cf service name
+	engine   *mailtls.Client // nil: no TLS
+	service  string          // master.cf service name
 	flags    agentFlags
 }
 
@@ -89,9 +91,20 @@ func (d *daemon) setup(rt *service.Runtime, name string) error {
 	if !d.tables.dnsFilter.Empty() {
 		client.Filter = d.filterRecords
 	}
-	d.resolver, d.native = client, dns.System{}
+	d.native = dns.System{}
+	if err := d.resolveBy(client); err != nil {
+		return err
+	}
 	d.cache = newCache(d.cacheTime)
 	return nil
+}
+
+// resolveBy sets the resolver, and the probe of it if DNSSEC is wanted.
+func (d *daemon) resolveBy(r dns.Resolver) (err error) {
+	if d.resolver = r; d.dnssec {
+		d.probe, err = dns.NewProbe(r, d.conf.String("dnssec_probe"), d.log.Warn)
+	}
+	return err
 }
 
 func parseArgs(args []string) (agentFlags, error) {

@@ -2,7 +2,6 @@ package smtp
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"net"
 	"net/netip"
@@ -27,11 +26,8 @@ type session struct {
 	features  features
 	sizeLimit int64
 	policy    *tlsPolicy
-	tls       *tls.ConnectionState
-	trust     mailtls.Trust
-	matched   string // the name or digest by which the certificate was accepted
-	summary   mailtls.Summary
-	sent      []string // XFORWARD attributes that the server takes
+	tls       *mailtls.Connection // nil: plaintext
+	sent      []string            // XFORWARD attributes that the server takes
 
 	mechanisms []string // SASL mechanisms that the server offers and the filter passes
 	login      *login   // as which we are authenticated

@@ -97,7 +97,7 @@ func (t *tables) changed() (string, bool) {
 func (d *daemon) filterRecords(records []dns.Record) ([]dns.Record, error) {
 	var kept []dns.Record
 	for _, rr := range records {
-		value, found, err := d.tables.dnsFilter.Find(context.Background(), recordText(rr))
+		value, found, err := d.tables.dnsFilter.Find(context.Background(), rr.String())
 		switch {
 		case err != nil:
 			return nil, err
@@ -106,25 +106,10 @@ func (d *daemon) filterRecords(records []dns.Record) ([]dns.Record, error) {
 		case !strings.EqualFold(value, "IGNORE"):
 			return nil, fmt.Errorf("unknown DNS filter action: \"%s\"", value)
 		default:
-			d.log.Info("ignoring DNS RR: %s", recordText(rr))
+			d.log.Info("ignoring DNS RR: %s", rr.String())
 		}
 	}
 	return kept, nil
-}
-
-func recordText(rr dns.Record) string {
-	var data string
-	switch rr.Type {
-	case dns.MX:
-		data = fmt.Sprintf("%d %s.", rr.Pref, rr.Host)
-	case dns.A, dns.AAAA:
-		data = rr.Addr.String()
-	case dns.TXT:
-		data = rr.Text
-	default:
-		data = rr.Host + "."
-	}
-	return fmt.Sprintf("%s. %d IN %s %s", rr.Name, rr.TTL, rr.Type, data)
 }
 
 // myDomain reports whether a domain is local as mydestination says; address

@@ -2,10 +2,6 @@ package smtp
 
 import (
 	"crypto/tls"
-	"errors"
-	"io"
-	"os"
-	"syscall"
 	"time"
 
 	"posthaste/pkg/conf"
@@ -35,7 +31,10 @@ type tlsSettings struct {
 	curves                                 []tls.CurveID
 	sessions                               bool // a session cache is configured
 	sessionTime                            time.Duration
-	daneLookups, daneMXErrors, daneOptions bool // what stands in the way of DANE
+	daneDigests                            string
+	daneForce                              bool          // TLSA records of hosts with insecure addresses
+	daneInsecureMX                         mailtls.Level // of hosts by way of insecure MX records
+	daneLookups, daneMXErrors, daneOptions bool          // what stands in the way of DANE
 }
 
 func (t *tlsSettings) read(c *conf.Config, prefix string) error {
@@ -63,6 +62,12 @@ func (t *tlsSettings) read(c *conf.Config, prefix string) error {
 	t.grades = mailtls.Grades{High: c.String("tls_high_cipherlist"), Medium: c.String("tls_medium_cipherlist"), Low: c.String("tls_low_cipherlist"),
 		Export: c.String("tls_export_cipherlist"), Null: c.String("tls_null_cipherlist")}
 	t.curves = mailtls.Curves(c.String("tls_eecdh_auto_curves"))
+	t.daneDigests, t.daneForce = c.String("tls_dane_digests"), c.Bool(prefix+"tls_force_insecure_host_tlsa_lookup")
+	if prefix == "smtp_" {
+		if t.daneInsecureMX, err = insecureMX(c, "smtp_tls_dane_insecure_mx_policy"); err != nil {
+			return err
+		}
+	}
 	t.sessions, t.sessionTime = str("session_cache_database") != "", c.Duration(prefix+"tls_session_cache_timeout")
 	return nil
 }
@@ -86,18 +91,9 @@ func (t *tlsSettings) used() bool {
 	return t.level > mailtls.LevelNone || t.policyMaps != "" || t.perSite != ""
 }
 
-// tlsEngine is what all TLS sessions of the process share. Without one there
-// is no TLS.
-type tlsEngine struct {
-	certs    []tls.Certificate
-	roots    *mailtls.Roots
-	digest   mailtls.Digest
-	sessions *mailtls.SessionCache // nil: sessions are not resumed
-}
-
 // newEngine loads certificates, keys and trust anchors: as root, at the start.
-// It returns nil after trouble that it has logged.
-func newEngine(t *tlsSettings, prefix string, log *maillog.Logger) *tlsEngine {
+// It returns nil after trouble that it has logged: then there is no TLS.
+func newEngine(t *tlsSettings, prefix string, log *maillog.Logger) *mailtls.Client {
 	if t.log.Has(mailtls.LogVerbose) {
 		log.Info("initializing the client-side TLS engine")
 	}
@@ -106,9 +102,10 @@ func newEngine(t *tlsSettings, prefix string, log *maillog.Logger) *tlsEngine {
 	if !ok {
 		return nil
 	}
-	e := &tlsEngine{certs: c.Certs, roots: c.Roots, digest: c.Digest}
+	e := &mailtls.Client{Credentials: c, Grades: t.grades, Curves: t.curves, Depth: t.depth, Mask: t.log, Log: log,
+		Digests: mailtls.ParseTLSADigests(t.daneDigests, log.Warn)}
 	if t.sessions {
-		e.sessions = mailtls.NewSessionCache(t.sessionTime)
+		e.Sessions = mailtls.NewSessionCache(t.sessionTime)
 	}
 	return e
 }
@@ -163,109 +160,22 @@ func (r *request) startTLS(s *session) bool {
 		s.dead = true
 		return false
 	}
-	if r.d.tls.log.Has(mailtls.LogVerbose) {
-		r.d.log.Info("setting up TLS connection to %s", s.server.relay())
-	}
-	recorder := &mailtls.Recorder{}
-	cfg, err := r.tlsConfig(s, recorder)
-	if err != nil {
-		r.d.log.Warn("%s: %v", s.server.relay(), err)
+	p := s.policy
+	c, ok := r.d.engine.Connect(r.ctx, s.conn.NetConn(), mailtls.Server{Peer: s.server.relay(), Level: p.level, Protocols: p.protocols, Grade: p.grade,
+		Exclude: p.exclude, SNI: p.sni, Match: p.match, Anchors: p.anchors, TLSA: p.tlsa, Logged: p.reuse,
+		Session: r.d.service + "&" + r.dest.text + "&" + s.server.host + "&" + s.server.endpoint() + "&" + r.d.heloName + "&" + p.key(),
+	}, r.d.startTLSTimeout)
+	if !ok {
 		return r.handshakeFailed(s)
 	}
-	c := tls.Client(s.conn.NetConn(), cfg)
-	if r.d.startTLSTimeout > 0 {
-		c.SetDeadline(time.Now().Add(r.d.startTLSTimeout))
-	}
-	if err := c.HandshakeContext(r.ctx); err != nil {
-		r.logHandshake(s, err)
-		return r.handshakeFailed(s)
-	}
-	c.SetDeadline(time.Time{})
-	s.conn.Replace(c)
-	state := c.ConnectionState()
-	s.tls = &state
-	trust := r.judge(s)
-	s.summary = mailtls.Describe(&state, mailtls.ClientSide, recorder)
-	if state.DidResume && state.Version >= tls.VersionTLS13 && len(state.PeerCertificates) > 0 {
-		s.summary.Server = mailtls.KeyOnly(state.PeerCertificates[0])
-	}
-	s.trust = trust
-	r.logCertificate(s)
-	if r.d.tls.log.Has(mailtls.LogSummary) || s.policy.reuse {
-		r.d.log.Info("%s", s.summary.Line(trust, "established to", s.tlsPeer(), ""))
-	}
-	if !s.policy.level.MustMatch() || trust == mailtls.Verified {
+	s.conn.Replace(c.Conn)
+	s.tls = c
+	if c.OK() {
 		return true
 	}
 	r.sessionFailed(s, local("4.7.5", "Server certificate not verified"), true)
 	s.quit()
 	return false
-}
-
-// tlsConfig is the policy in crypto/tls's terms. The certificate is judged
-// after the handshake, so that it never breaks one.
-func (r *request) tlsConfig(s *session, recorder *mailtls.Recorder) (*tls.Config, error) {
-	p, e := s.policy, r.d.engine
-	versions, err := mailtls.ParseProtocols(p.protocols)
-	low, high, ok := versions.Range()
-	if err == nil && !ok {
-		err = errors.New("Invalid TLS protocol list \"" + p.protocols + "\"")
-	}
-	if err != nil {
-		return nil, errors.New(err.Error() + ": aborting TLS session")
-	}
-	list, err := r.d.tls.grades.List(p.grade, p.exclude)
-	if err != nil {
-		return nil, err
-	}
-	if r.d.tls.log.Has(mailtls.LogVerbose) {
-		r.d.log.Info("%s: TLS cipher list \"%s\"", s.server.relay(), list)
-	}
-	if len(p.sni) > maxServerName {
-		return nil, errors.New("TLS server name is too long: " + p.sni[:64] + "...")
-	}
-	cfg := &tls.Config{InsecureSkipVerify: true, MinVersion: low, MaxVersion: high, CipherSuites: mailtls.Suites(list),
-		CurvePreferences: r.d.tls.curves, ServerName: p.sni}
-	cfg.GetClientCertificate = clientCertificate(recorder.WrapAll(e.certs))
-	if e.sessions != nil {
-		cfg.ClientSessionCache = e.sessions.For(r.d.service + "&" + r.dest.text + "&" + s.server.host + "&" + s.server.endpoint() + "&" + r.d.heloName + "&" + p.key())
-	}
-	return cfg, nil
-}
-
-// clientCertificate chooses the first certificate that a server can check,
-// whatever authorities it names: as with OpenSSL it is the server's business
-// what to make of it.
-func clientCertificate(certs []tls.Certificate) func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-	return func(info *tls.CertificateRequestInfo) (*tls.Certificate, error) {
-		any := *info
-		any.AcceptableCAs = nil
-		for i := range certs {
-			if any.SupportsCertificate(&certs[i]) == nil {
-				return &certs[i], nil
-			}
-		}
-		return &tls.Certificate{}, nil
-	}
-}
-
-// maxServerName is the length limit of a server's name, in octets.
-const maxServerName = 255
-
-// logHandshake says why a handshake failed.
-func (r *request) logHandshake(s *session, err error) {
-	var number syscall.Errno
-	switch {
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		r.d.log.Info("SSL_connect error to %s: lost connection", s.server.relay())
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		r.d.log.Info("SSL_connect error to %s: Connection timed out", s.server.relay())
-	case errors.As(err, &number):
-		r.d.log.Info("SSL_connect error to %s: %v", s.server.relay(), maillog.Errno(err))
-	default:
-		r.d.log.Info("SSL_connect error to %s: -1", s.server.relay())
-		r.d.log.Warn("TLS library problem: %v", err)
-	}
 }
 
 // handshakeFailed ends a session without TLS that should have it. At level

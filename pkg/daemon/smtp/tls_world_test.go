@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"posthaste/test/tlspeer"
 	"posthaste/test/world"
 )
 
@@ -18,7 +19,7 @@ func TestTLSWorld(t *testing.T) {
 	if err := os.Mkdir(w.Path(inside), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	newPKI(t, w.Path(inside))
+	tlspeer.NewPKI(t, w.Path(inside))
 	if r := w.Sh("chmod 600 " + inside + "/*.key " + inside + "/*.full"); r.Code != 0 {
 		t.Fatal(r.Err)
 	}

@@ -24,6 +24,7 @@ type tlsPolicy struct {
 	sni       string
 	anchors   *mailtls.Anchors // the only ones to trust, instead of CAfile and CApath
 	tafiles   []string
+	tlsa      []mailtls.TLSA // at the levels of DANE
 	reuse     bool
 }
 
@@ -36,7 +37,7 @@ func (p *tlsPolicy) key() string {
 	if p.level == mailtls.LevelNone {
 		return "0"
 	}
-	words := fmt.Sprintf("%d\n%s\n%s\n%s\n%q\n%s\n%q", p.level, p.protocols, p.grade, p.exclude, p.match, p.sni, p.tafiles)
+	words := fmt.Sprintf("%d\n%s\n%s\n%s\n%q\n%s\n%q\n%q", p.level, p.protocols, p.grade, p.exclude, p.match, p.sni, p.tafiles, p.tlsa)
 	sum := sha256.Sum256([]byte(words))
 	return hex.EncodeToString(sum[:])
 }
@@ -93,10 +94,18 @@ func (r *request) newPolicy(srv server) (*tlsPolicy, dsn.Status) {
 	if p.level == mailtls.LevelNone {
 		return p, dsn.Status{}
 	}
-	if why := r.noDane(p); why.Code != "" {
-		return nil, why
+	base := ""
+	if p.level.IsDANE() {
+		var why dsn.Status
+		if base, why = r.dane(p, srv); why.Code != "" {
+			return nil, why
+		}
 	}
-	return r.complete(p, &site, srv)
+	p, why := r.complete(p, &site, srv)
+	if p != nil && p.level.IsDANE() {
+		p.sni, p.match = base, daneNames(base, r.dest, srv)
+	}
+	return p, why
 }
 
 // complete fills in what the site's entry does not say.
@@ -269,31 +278,4 @@ func usable(p *tlsPolicy, srv server) *tlsPolicy {
 		return plaintext
 	}
 	return p
-}
-
-// noDane handles the levels that need DANE, which is not built in: dane
-// becomes may, as where it cannot work, and dane-only delivers nothing.
-func (r *request) noDane(p *tlsPolicy) (why dsn.Status) {
-	if p.level != mailtls.LevelDane && p.level != mailtls.LevelDaneOnly {
-		return why
-	}
-	t := &r.d.tls
-	switch {
-	case r.dest.unix != "":
-		r.d.log.Warn("%s: the \"%s\" security level is invalid for delivery via unix-domain sockets", r.dest.text, p.level)
-		return policyError
-	case t.daneLookups:
-		r.d.log.Warn("%s: %s configured with dnssec lookups disabled", r.dest.text, p.level)
-	case t.daneMXErrors:
-		r.d.log.Warn("%s: %s configured with MX lookup errors ignored", r.dest.text, p.level)
-	case t.daneOptions:
-		r.d.log.Warn("%s: dns resolver options incompatible with %s TLS", r.dest.text, p.level)
-	default:
-		r.d.log.Warn("%s: %s configured, but DANE is not supported", r.dest.text, p.level)
-	}
-	if p.level == mailtls.LevelDaneOnly {
-		return policyError
-	}
-	p.level = mailtls.LevelMay
-	return why
 }

@@ -10,6 +10,7 @@ import (
 	"posthaste/pkg/ipc/deliver"
 	"posthaste/pkg/wire/dns"
 	mailtls "posthaste/pkg/wire/tls"
+	"posthaste/test/tlspeer"
 )
 
 // parsed reads a policy entry outside of a delivery.
@@ -112,10 +113,10 @@ func TestReferences(t *testing.T) {
 
 // deliverTLS is a delivery to a peer with some settings; it returns the log and what
 // the peer heard.
-func deliverTLS(t *testing.T, p *pki, dir, server string, settings mp, times int) (log, heard string) {
+func deliverTLS(t *testing.T, p *tlspeer.PKI, dir, server string, settings mp, times int) (log, heard string) {
 	t.Helper()
 	l, port := listen(t, nil, server, 0)
-	peer := newPeer(l, p, server)
+	peer := tlspeer.New(l, p, server)
 	main := mp{"smtp_dns_support_level": "disabled", "tls_append_default_CA": "no", "smtp_tls_loglevel": "1", "compatibility_level": "3.6"}
 	for k, v := range settings {
 		main[k] = strings.NewReplacer("DIR", dir, "PORT", port).Replace(v)
@@ -130,12 +131,12 @@ func deliverTLS(t *testing.T, p *pki, dir, server string, settings mp, times int
 		o.deliver(req)
 		time.Sleep(pause)
 	}
-	return strings.Join(o.lines.Lines(), "\n"), strings.Join(peer.lines(false), "\n")
+	return strings.Join(o.lines.Lines(), "\n"), strings.Join(peer.Lines(false), "\n")
 }
 
 func TestTLSAlone(t *testing.T) {
 	dir := t.TempDir()
-	p := newPKI(t, dir)
+	p := tlspeer.NewPKI(t, dir)
 	for _, c := range []struct {
 		name, server string
 		settings     mp
@@ -151,10 +152,8 @@ func TestTLSAlone(t *testing.T) {
 		{name: "expired session cache", server: "good", settings: mp{"smtp_tls_security_level": "encrypt", "smtp_tls_session_cache_database": "btree:x", "smtp_tls_session_cache_timeout": "0"}, times: 2, heard: "resumed=true"},
 		{name: "wrapper without engine", server: "good wrapper", settings: mp{"smtp_tls_security_level": "encrypt", "smtp_tls_wrappermode": "yes", "smtp_tls_CAfile": "DIR/missing.pem"},
 			log: "dsn=4.7.5, status=deferred (TLS is required, but our TLS engine is unavailable)"},
-		{name: "dane", server: "good", settings: mp{"smtp_tls_security_level": "dane", "smtp_dns_support_level": "dnssec", "smtp_host_lookup": "dns, native"},
-			log: "configured, but DANE is not supported"},
 		{name: "dane-only", server: "good", settings: mp{"smtp_tls_security_level": "dane-only", "smtp_dns_support_level": "dnssec", "smtp_host_lookup": "dns, native"},
-			log: "dsn=4.7.5, status=deferred (client TLS configuration problem)", not: []string{"secure="}},
+			log: "dsn=4.7.5, status=deferred (no TLSA records found)", not: []string{"secure="}},
 		{name: "protocol hole", server: "good tls12", settings: mp{"smtp_tls_security_level": "encrypt", "smtp_tls_mandatory_protocols": "!TLSv1.2"},
 			log: "Cannot start TLS: handshake failure", not: []string{"secure=true"}},
 		{name: "credentials", server: "good hangup", settings: mp{"smtp_tls_security_level": "may", "smtp_sasl_auth_enable": "yes", "smtp_sasl_password_maps": "inline:{ { [mx.good.test]:PORT = u:p } }"},

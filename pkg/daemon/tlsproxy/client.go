@@ -3,7 +3,6 @@ package tlsproxy
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -28,24 +27,15 @@ type clientRole struct {
 	sessions   *mailtls.SessionCache
 
 	mu         sync.Mutex
-	connectors map[string]*connector // by EngineKey
-	warned     map[string]bool       // differences of settings
-}
-
-// connector is what all connections with the same certificates and trust
-// anchors share.
-type connector struct {
-	role   *clientRole
-	certs  []tls.Certificate
-	roots  *mailtls.Roots
-	digest mailtls.Digest
+	connectors map[string]*mailtls.Client // by EngineKey
+	warned     map[string]bool            // differences of settings
 }
 
 // load reads the certificates, keys and trust anchors of tlsproxy_client_*,
 // which delivery agents have too if they are configured alike: as root, since
 // later we may neither read nor see the files.
 func (r *clientRole) load(c *conf.Config, log *maillog.Logger) error {
-	r.log, r.connectors, r.parameters = log, map[string]*connector{}, map[string]string{}
+	r.log, r.connectors, r.parameters = log, map[string]*mailtls.Client{}, map[string]string{}
 	for _, name := range protocol.Parameters {
 		r.parameters[name] = c.String(name)
 		if flag := map[string]string{"yes": "1", "no": "0"}[r.parameters[name]]; flag != "" {
@@ -109,7 +99,7 @@ func differ(list []string, name, ours, theirs string) []string {
 
 // find returns the connector for what a client has configured. A failure is
 // logged, and is not tried again for others like it.
-func (r *clientRole) find(c *protocol.Client) (*connector, bool) {
+func (r *clientRole) find(c *protocol.Client) (*mailtls.Client, bool) {
 	r.compare(c)
 	key := c.EngineKey()
 	r.mu.Lock()
@@ -125,7 +115,7 @@ func (r *clientRole) find(c *protocol.Client) (*connector, bool) {
 	return found, found != nil
 }
 
-func (r *clientRole) newConnector(c *protocol.Client) *connector {
+func (r *clientRole) newConnector(c *protocol.Client) *mailtls.Client {
 	log := r.log
 	mask, err := mailtls.ParseLogLevel(c.LogParam, c.LogLevel)
 	if err != nil {
@@ -139,36 +129,11 @@ func (r *clientRole) newConnector(c *protocol.Client) *connector {
 	if !ok {
 		return nil
 	}
-	return &connector{role: r, certs: files.Certs, roots: files.Roots, digest: files.Digest}
-}
-
-// config is the client's policy in crypto/tls's terms. The certificate is
-// judged after the handshake, so that it never breaks one.
-func (n *connector) config(c *protocol.Client, mask mailtls.LogMask, recorder *mailtls.Recorder) (*tls.Config, error) {
-	versions, err := mailtls.ParseProtocols(c.Protocols)
-	low, high, ok := versions.Range()
-	if err == nil && !ok {
-		err = errors.New("Invalid TLS protocol list \"" + c.Protocols + "\"")
-	}
-	if err != nil {
-		return nil, errors.New(err.Error() + ": aborting TLS session")
-	}
 	p := c.Parameters
-	list, err := mailtls.Grades{High: p["tls_high_cipherlist"], Medium: p["tls_medium_cipherlist"], Low: p["tls_low_cipherlist"],
-		Export: p["tls_export_cipherlist"], Null: p["tls_null_cipherlist"]}.List(c.Grade, c.Exclusions)
-	if err != nil {
-		return nil, err
-	}
-	if mask.Has(mailtls.LogVerbose) {
-		n.role.log.Info("%s: TLS cipher list \"%s\"", c.NamAddr, list)
-	}
-	cfg := &tls.Config{InsecureSkipVerify: true, MinVersion: low, MaxVersion: high, CipherSuites: mailtls.Suites(list),
-		CurvePreferences: mailtls.Curves(p["tls_eecdh_auto_curves"]), ServerName: c.SNI}
-	cfg.GetClientCertificate = clientCertificate(recorder.WrapAll(n.certs))
-	if c.CacheType != "" {
-		cfg.ClientSessionCache = n.role.sessions.For(sessionKey(c))
-	}
-	return cfg, nil
+	return &mailtls.Client{Credentials: files, Depth: c.Depth, Sessions: r.sessions, Log: log, Curves: mailtls.Curves(p["tls_eecdh_auto_curves"]),
+		Grades: mailtls.Grades{High: p["tls_high_cipherlist"], Medium: p["tls_medium_cipherlist"], Low: p["tls_low_cipherlist"],
+			Export: p["tls_export_cipherlist"], Null: p["tls_null_cipherlist"]},
+		Digests: mailtls.ParseTLSADigests(p["tls_dane_digests"], log.Warn)}
 }
 
 // sessionKey is the same for connections that may share a session: those to
@@ -181,109 +146,45 @@ func sessionKey(c *protocol.Client) string {
 	return strings.Join(policy, "\x00")
 }
 
-// clientCertificate chooses the first certificate that a server can check,
-// whatever authorities it names: as with OpenSSL it is the server's business
-// what to make of it.
-func clientCertificate(certs []tls.Certificate) func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-	return func(info *tls.CertificateRequestInfo) (*tls.Certificate, error) {
-		any := *info
-		any.AcceptableCAs = nil
-		for i := range certs {
-			if any.SupportsCertificate(&certs[i]) == nil {
-				return &certs[i], nil
-			}
-		}
-		return &tls.Certificate{}, nil
-	}
-}
-
-// connect makes the handshake with a server and judges its certificate.
-func (n *connector) connect(ctx context.Context, network net.Conn, c *protocol.Client, timeout time.Duration) (*tls.Conn, *protocol.Context, bool) {
-	log := n.role.log
+// connect makes the handshake with a server and judges its certificate. What
+// follows from that is the client's decision.
+func (r *clientRole) connect(ctx context.Context, engine *mailtls.Client, network net.Conn, c *protocol.Client, timeout time.Duration) (*tls.Conn, *protocol.Context, bool) {
 	mask, err := mailtls.ParseLogLevel(c.LogParam, c.LogLevel)
 	if err != nil {
-		log.Warn("%v", err)
+		r.log.Warn("%v", err)
 	}
-	if mask.Has(mailtls.LogVerbose) {
-		log.Info("setting up TLS connection to %s", c.NamAddr)
-	}
-	recorder := &mailtls.Recorder{}
-	cfg, err := n.config(c, mask, recorder)
-	if err != nil {
-		log.Warn("%s: %v", c.NamAddr, err)
-		return nil, nil, false
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	network.SetDeadline(time.Now().Add(timeout))
-	conn := tls.Client(network, cfg)
-	err = conn.HandshakeContext(ctx)
-	network.SetDeadline(time.Time{})
-	if err != nil {
-		mailtls.LogHandshakeError(log, "SSL_connect error to "+c.NamAddr, err)
-		return nil, nil, false
-	}
-	state := conn.ConnectionState()
-	return conn, n.judge(c, mask, &state, recorder), true
-}
-
-// judge compares the server's certificate with the client's policy and logs
-// what is wrong with it. What follows from that is the client's decision.
-func (n *connector) judge(c *protocol.Client, mask mailtls.LogMask, state *tls.ConnectionState, recorder *mailtls.Recorder) *protocol.Context {
-	log, peer, chain := n.role.log, strings.ToLower(c.NamAddr), state.PeerCertificates
-	match := c.Match
+	own := *engine
+	own.Mask = mask
+	s := mailtls.Server{Peer: c.NamAddr, Level: c.Level, Protocols: c.Protocols, Grade: c.Grade, Exclude: c.Exclusions, SNI: c.SNI, Match: c.Match,
+		Wildcards: c.Parameters["tls_wildcard_matches_multiple_labels"] == "1", TLSA: c.TLSA}
 	if c.Level != mailtls.LevelFingerprint {
-		match = mailtls.References(match, c.NextHop, c.Host)
+		s.Match = mailtls.References(c.Match, c.NextHop, c.Host)
 	}
-	j := mailtls.Judge{Level: c.Level, Match: match, Wildcards: c.Parameters["tls_wildcard_matches_multiple_labels"] == "1",
-		Digest: n.digest, Roots: n.roots, Depth: c.Depth, TLSA: c.TLSA}
-	v := j.Verdict(chain, peer, time.Now())
-	if mask.Has(mailtls.LogVerbose) && !state.DidResume {
-		for _, line := range v.Trace {
-			log.Info("%s: %s", peer, line)
+	if c.CacheType != "" {
+		s.Session = sessionKey(c)
+	}
+	conn, ok := own.Connect(ctx, network, s, timeout)
+	if !ok {
+		return nil, nil, false
+	}
+	out := &protocol.Context{Level: conn.Level, Summary: conn.Summary, NamAddr: strings.ToLower(c.NamAddr)}
+	if chain := conn.State.PeerCertificates; len(chain) > 0 {
+		out.PeerCN, out.IssuerCN = mailtls.CommonName(chain[0]), mailtls.IssuerName(chain[0])
+		if c.Level > mailtls.LevelFingerprint && conn.Matched != "" {
+			out.PeerCN = conn.Matched
 		}
+		out.Fingerprint, out.KeyFingerprint = engine.Digest.Cert(chain[0]), engine.Digest.PublicKey(chain[0])
+		out.Status = status(conn)
 	}
-	if mask.Has(mailtls.LogCache) && state.DidResume {
-		log.Info("%s: Reusing old session", peer)
-	}
-	if v.Problem != "" && state.DidResume && !c.Level.MustMatch() {
-		v.Problem = peer + ": re-using session with untrusted certificate, look for details earlier in the log"
-	}
-	if v.Problem != "" && (c.Level.MustMatch() || mask.Has(mailtls.LogUntrusted)) {
-		log.Info("%s", v.Problem)
-	}
-	out := &protocol.Context{Level: c.Level, Summary: mailtls.Describe(state, mailtls.ClientSide, recorder), NamAddr: peer}
-	if len(chain) > 0 {
-		if state.DidResume && state.Version >= tls.VersionTLS13 {
-			out.Server = mailtls.KeyOnly(chain[0])
-		}
-		n.describe(out, c, mask, v, state)
-	}
-	if mask.Has(mailtls.LogSummary) {
-		log.Info("%s", out.Line(v.Trust, "established to", peer, ""))
-	}
-	return out
+	return conn.Conn, out, true
 }
 
-// describe tells whose certificate it is.
-func (n *connector) describe(out *protocol.Context, c *protocol.Client, mask mailtls.LogMask, v mailtls.Judgement, state *tls.ConnectionState) {
-	cert, log := state.PeerCertificates[0], n.role.log
-	out.PeerCN, out.IssuerCN = mailtls.CommonName(cert), mailtls.IssuerName(cert)
-	if c.Level > mailtls.LevelFingerprint && v.Matched != "" {
-		out.PeerCN = v.Matched
+// status is what the client is told of a certificate.
+func status(conn *mailtls.Connection) int {
+	bits := map[mailtls.Trust]int{mailtls.Untrusted: protocol.CertPresent, mailtls.Trusted: protocol.CertPresent | protocol.CertTrusted,
+		mailtls.Verified: protocol.CertPresent | protocol.CertTrusted | protocol.CertMatched | protocol.PolicySecured}[conn.Trust]
+	if conn.Level == mailtls.LevelHalfDane && conn.OK() {
+		bits |= protocol.CertMatched
 	}
-	out.Fingerprint, out.KeyFingerprint = n.digest.Cert(cert), n.digest.PublicKey(cert)
-	out.Status = map[mailtls.Trust]int{mailtls.Untrusted: protocol.CertPresent, mailtls.Trusted: protocol.CertPresent | protocol.CertTrusted,
-		mailtls.Verified: protocol.CertPresent | protocol.CertTrusted | protocol.CertMatched | protocol.PolicySecured}[v.Trust]
-	wanted := mailtls.LogPeerCert | mailtls.LogCertMatch | mailtls.LogVerbose
-	if mask.Has(wanted&^mailtls.LogVerbose) && v.Matched != "" {
-		what := "matched peername"
-		if c.Level == mailtls.LevelFingerprint {
-			what = "Matched fingerprint"
-		}
-		log.Info("%s: %s: %s", out.NamAddr, what, v.Matched)
-	}
-	if mask.Has(wanted) {
-		log.Info("%s: subject_CN=%s, issuer_CN=%s, fingerprint=%s, pkey_fingerprint=%s", out.NamAddr, out.PeerCN, out.IssuerCN, out.Fingerprint, out.KeyFingerprint)
-	}
+	return bits
 }

@@ -22,6 +22,7 @@ import (
 	"posthaste/pkg/service"
 	"posthaste/pkg/sys/fdpass"
 	"posthaste/pkg/sys/maillog"
+	mailtls "posthaste/pkg/wire/tls"
 )
 
 // setupTimeout is how long a client may take until the socket is passed.
@@ -125,7 +126,7 @@ func (s *session) speak() bool {
 			s.log.Warn("%v", err)
 			return false
 		}
-		var c *connector
+		var c *mailtls.Client
 		c, ready = s.client.find(wanted)
 		start = func(network net.Conn) bool { return s.connect(c, wanted, network) }
 	default:
@@ -170,8 +171,8 @@ func (s *session) accept(network net.Conn) bool {
 }
 
 // connect is a session with ClientRole.
-func (s *session) connect(c *connector, wanted *protocol.Client, network net.Conn) bool {
-	conn, result, ok := c.connect(s.ctx, network, wanted, s.limit(s.Handshake))
+func (s *session) connect(c *mailtls.Client, wanted *protocol.Client, network net.Conn) bool {
+	conn, result, ok := s.client.connect(s.ctx, c, network, wanted, s.limit(s.Handshake))
 	if !ok {
 		return false
 	}

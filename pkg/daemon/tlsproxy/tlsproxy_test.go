@@ -207,7 +207,7 @@ func TestJudgements(t *testing.T) {
 		{"dane-ta", func(c *protocol.Client) {
 			c.Level, c.CAFile, c.HasTLSA = mailtls.LevelDaneOnly, "", true
 			c.TLSA = []mailtls.TLSA{{Usage: 2, Selector: 1, MatchType: 1, Data: sha256.Sum(cert.Leaf.RawSubjectPublicKeyInfo)}}
-		}, secured},
+		}, protocol.CertPresent}, // the server's own certificate is no anchor (RFC 7671 §5.2)
 		{"dane-none", func(c *protocol.Client) {
 			c.Level, c.HasTLSA = mailtls.LevelDane, true
 			c.TLSA = []mailtls.TLSA{{Usage: 3, Selector: 0, MatchType: 1, Data: make([]byte, 32)}}
@@ -272,7 +272,7 @@ func FuzzRequest(f *testing.F) {
 	logger, _ := maillog.Capture()
 	f.Fuzz(func(t *testing.T, data []byte) {
 		d := &daemon{log: logger}
-		d.client = clientRole{log: logger, usual: &protocol.Client{}, connectors: map[string]*connector{}, sessions: mailtls.NewSessionCache(0)}
+		d.client = clientRole{log: logger, usual: &protocol.Client{}, connectors: map[string]*mailtls.Client{}, sessions: mailtls.NewSessionCache(0)}
 		client, server := unixPair(t, "unix", filepath.Join(t.TempDir(), "s"))
 		done := make(chan bool)
 		go func() { d.serve(t.Context(), server.(stream), func() {}); server.Close(); close(done) }()

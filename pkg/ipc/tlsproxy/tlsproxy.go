@@ -103,9 +103,10 @@ type Client struct {
 	TLSA       []mailtls.TLSA
 }
 
-// EngineKey is the same for clients that can share certificates and anchors.
+// EngineKey is the same for clients that can share certificates, anchors and
+// settings of the library.
 func (c *Client) EngineKey() string {
-	return fmt.Sprintf("%q", []any{c.Files, c.CAFile, c.CAPath, c.Digest, c.Depth, c.Parameters["tls_append_default_CA"]})
+	return fmt.Sprintf("%q", []any{c.Files, c.CAFile, c.CAPath, c.Digest, c.Depth, c.Parameters})
 }
 
 // Settings are the names and values of what an engine is made of, in the order

@@ -91,6 +91,9 @@ func (c *Client) serverList(conf *dns.ClientConfig) []string {
 // Lookup implements Resolver.
 func (c *Client) Lookup(ctx context.Context, name string, t Type) (Answer, error) {
 	ascii, ok := ASCII(strings.TrimSuffix(name, "."))
+	if name == "." {
+		ascii = name
+	}
 	if !ok || !askable(ascii, t) {
 		return Answer{}, badName(name, t)
 	}

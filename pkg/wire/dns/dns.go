@@ -173,9 +173,12 @@ func NewError(status Status, name string, t Type) *Error {
 	return e
 }
 
+// notAsked is the text of an error that no server was asked about.
+const notAsked = "invalid host or domain name"
+
 // badName is the error for a name that cannot be asked for.
 func badName(name string, t Type) *Error {
-	return &Error{Status: NotFound, Name: name, Type: t, Short: "invalid host or domain name",
+	return &Error{Status: NotFound, Name: name, Type: t, Short: notAsked,
 		Text: fmt.Sprintf("Name service error for %s: invalid host or domain name", name)}
 }
 

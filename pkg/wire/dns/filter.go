@@ -47,6 +47,8 @@ func (r Record) String() string {
 		data = r.Addr.String()
 	case TXT:
 		data = r.Text
+	case TLSA:
+		data = fmt.Sprintf("%d %d %d %x", r.Usage, r.Select, r.Match, r.Data)
 	}
 	return fmt.Sprintf("%s. %d IN %s %s", r.Name, r.TTL, r.Type, data)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/x509"
 	"encoding/hex"
+	"fmt"
 	"strings"
 	"time"
 
@@ -20,13 +21,18 @@ type Judge struct {
 	Roots     *Roots
 	Anchors   *Anchors // the only ones to trust, if there are any
 	Depth     int
-	TLSA      []TLSA // instead of Roots and Anchors, if there are any
+	// TLSA are, at the levels of DANE, all there is to trust; at others they are
+	// Anchors that came as records, from a program that has TLS done for it.
+	TLSA    []TLSA
+	Digests TLSADigests
 }
 
 // Judgement is the outcome.
 type Judgement struct {
 	Trust   Trust
 	Matched string // the name or digest by which the certificate is the right one
+	Name    string // what the log calls the certificate's subject
+	ByTLSA  string // for the log: the TLSA record by which it is
 	Problem string // for the log: what is wrong; "" is nothing
 	Trace   []string
 }
@@ -40,16 +46,22 @@ func (j *Judge) Verdict(chain []*x509.Certificate, peer string, now time.Time) J
 		return Judgement{Trust: Anonymous}
 	}
 	if j.Level == LevelFingerprint {
-		return j.fingerprint(chain[0], peer)
+		out := j.fingerprint(chain[0], peer)
+		out.Name = SubjectCN(chain[0])
+		return out
 	}
-	out, named := Judgement{Trust: Untrusted}, true
+	if j.Level.IsDANE() {
+		return j.dane(chain, peer, now)
+	}
+	out, named := Judgement{Trust: Untrusted, Name: SubjectCN(chain[0])}, true
 	if j.Level.MustMatch() {
 		out.Matched, _, named = MatchNames(chain[0], j.Match, j.Wildcards)
+		out.Name = nameOf(chain[0], j.Match, j.Wildcards)
 	}
 	anchors := j.Anchors
-	if len(j.TLSA) > 0 || j.Level == LevelDane || j.Level == LevelDaneOnly {
-		if isServer(j.TLSA, chain[0]) {
-			return Judgement{Trust: Verified, Matched: CommonName(chain[0])}
+	if len(j.TLSA) > 0 {
+		if _, ok := StandardDigests().own(j.TLSA, chain[0]); ok {
+			return Judgement{Trust: Verified, Name: CommonName(chain[0])}
 		}
 		if anchors = anchorsOf(j.TLSA, chain); anchors.Empty() {
 			out.Problem = certFailed + peer + ": " + NoTLSA
@@ -70,10 +82,23 @@ func (j *Judge) Verdict(chain []*x509.Certificate, peer string, now time.Time) J
 		out.Problem = v.Message("server", peer)
 	case j.Level.MustMatch():
 		out.Trust = Verified
+		if !anchors.Empty() {
+			out.ByTLSA = fmt.Sprintf("trust anchor at depth %d", max(len(v.Path)-1, 0))
+		}
 	default:
 		out.Trust = Trusted
 	}
 	return out
+}
+
+// nameOf is what the log calls the subject of a certificate: its common name, or
+// else the name that matches.
+func nameOf(c *x509.Certificate, match []string, multi bool) string {
+	if cn := SubjectCN(c); cn != "" {
+		return cn
+	}
+	matched, _, _ := MatchNames(c, match, multi)
+	return matched
 }
 
 func (j *Judge) fingerprint(c *x509.Certificate, peer string) Judgement {

@@ -59,6 +59,14 @@ func (l Level) Mandatory() bool { return l > LevelMay }
 // MustMatch reports whether the level needs a matching certificate.
 func (l Level) MustMatch() bool { return l > LevelEncrypt }
 
+// IsDANE reports whether the level asks for TLSA records.
+func (l Level) IsDANE() bool { return l >= LevelHalfDane && l <= LevelDaneOnly }
+
+// Satisfied reports whether a certificate so trusted is good enough.
+func (l Level) Satisfied(trust Trust) bool {
+	return !l.MustMatch() || trust == Verified || l == LevelHalfDane && trust == Trusted
+}
+
 // LogMask says what is logged about TLS.
 type LogMask uint
 

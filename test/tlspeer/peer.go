@@ -1,4 +1,7 @@
-package smtp
+// Package tlspeer has what tests of TLS clients need on the other side: a small
+// world of certificates, mail servers that show them, and a name server that
+// seems to validate.
+package tlspeer
 
 import (
 	"bufio"
@@ -8,6 +11,7 @@ import (
 	"crypto/rand"
 	"crypto/sha1"
 	"crypto/sha256"
+	"crypto/sha512"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -24,12 +28,12 @@ import (
 	"time"
 )
 
-// pki is a small world of certificates, by name; its files lie in one
+// PKI is a small world of certificates, by name; its files lie in one
 // directory.
-type pki struct {
-	keys  map[string]tls.Certificate
-	leafs map[string]*x509.Certificate
-	mask  map[string]string // what differs from run to run, and its name
+type PKI struct {
+	Keys  map[string]tls.Certificate
+	Leafs map[string]*x509.Certificate
+	Mask  map[string]string // what differs from run to run, and its name
 }
 
 // certKind says how a certificate differs from a plain good one.
@@ -64,16 +68,19 @@ var certKinds = []certKind{
 	{name: "belowold", issuer: "oldinter", san: []string{"mx.good.test"}},
 	{name: "client", issuer: "root", cn: "client.test", usage: x509.ExtKeyUsageClientAuth},
 	{name: "partial", issuer: "inter", san: []string{"f*.good.test", "*"}},
+	{name: "oldbare", issuer: "inter", san: []string{"mx.good.test"}, until: -time.Hour, bare: true},
 }
 
-func newPKI(t testing.TB, dir string) *pki {
+// NewPKI makes the certificates; the files of certificate x are x.pem, x.key,
+// x.pub, x.chain (with its issuers and the key) and x.full (the key first).
+func NewPKI(t testing.TB, dir string) *PKI {
 	t.Helper()
-	p := &pki{keys: map[string]tls.Certificate{}, leafs: map[string]*x509.Certificate{}, mask: map[string]string{dir: "DIR"}}
+	p := &PKI{Keys: map[string]tls.Certificate{}, Leafs: map[string]*x509.Certificate{}, Mask: map[string]string{dir: "DIR"}}
 	for i, k := range certKinds {
 		if err := p.make(k, i); err != nil {
 			t.Fatal(err)
 		}
-		cert := p.keys[k.name]
+		cert := p.Keys[k.name]
 		var chain []byte
 		for _, der := range cert.Certificate {
 			chain = append(chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
@@ -83,7 +90,7 @@ func newPKI(t testing.TB, dir string) *pki {
 			t.Fatal(err)
 		}
 		key := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-		leaf := p.leafs[k.name]
+		leaf := p.Leafs[k.name]
 		pub := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: leaf.RawSubjectPublicKeyInfo})
 		one := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leaf.Raw})
 		for suffix, data := range map[string][]byte{".pem": one, ".chain": append(chain, key...), ".full": append(key, chain...), ".key": key, ".pub": pub} {
@@ -92,14 +99,18 @@ func newPKI(t testing.TB, dir string) *pki {
 			}
 		}
 		c256, k256, c1 := sha256.Sum256(leaf.Raw), sha256.Sum256(leaf.RawSubjectPublicKeyInfo), sha1.Sum(leaf.Raw)
-		p.mask[hexPairs(c256[:])], p.mask[hexPairs(k256[:])], p.mask[hexPairs(c1[:])] = "CERT:"+k.name, "KEY:"+k.name, "SHA1:"+k.name
+		p.Mask[hexPairs(c256[:])], p.Mask[hexPairs(k256[:])], p.Mask[hexPairs(c1[:])] = "CERT:"+k.name, "KEY:"+k.name, "SHA1:"+k.name
+		c512, k512 := sha512.Sum512(leaf.Raw), sha512.Sum512(leaf.RawSubjectPublicKeyInfo)
+		for name, sum := range map[string][]byte{"C256": c256[:], "K256": k256[:], "C512": c512[:], "K512": k512[:]} {
+			p.Mask[fmt.Sprintf("%X", sum)] = name + ":" + k.name
+		}
 	}
 	return p
 }
 
 func hexPairs(b []byte) string { return strings.ReplaceAll(fmt.Sprintf("% X", b), " ", ":") }
 
-func (p *pki) make(k certKind, n int) error {
+func (p *PKI) make(k certKind, n int) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err
@@ -123,8 +134,8 @@ func (p *pki) make(k certKind, n int) error {
 	parent, signer := tmpl, crypto.Signer(key)
 	var rest [][]byte
 	if k.issuer != "" {
-		parent, signer = p.leafs[k.issuer], p.keys[k.issuer].PrivateKey.(crypto.Signer)
-		rest = p.keys[k.issuer].Certificate
+		parent, signer = p.Leafs[k.issuer], p.Keys[k.issuer].PrivateKey.(crypto.Signer)
+		rest = p.Keys[k.issuer].Certificate
 	}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, parent, &key.PublicKey, signer)
 	if err != nil {
@@ -133,13 +144,13 @@ func (p *pki) make(k certKind, n int) error {
 	if k.bare {
 		rest = nil
 	}
-	p.keys[k.name] = tls.Certificate{Certificate: append([][]byte{der}, rest...), PrivateKey: key}
-	p.leafs[k.name], err = x509.ParseCertificate(der)
+	p.Keys[k.name] = tls.Certificate{Certificate: append([][]byte{der}, rest...), PrivateKey: key}
+	p.Leafs[k.name], err = x509.ParseCertificate(der)
 	return err
 }
 
-// peer is a server that speaks TLS as its script says.
-type peer struct {
+// Peer is a server that speaks TLS as its script says.
+type Peer struct {
 	l   net.Listener
 	cfg *tls.Config
 	how map[string]bool
@@ -148,7 +159,7 @@ type peer struct {
 	wg  sync.WaitGroup
 }
 
-// newPeer serves on l. how holds words: a certificate's name, and
+// New serves on l. how holds words: a certificate's name, and
 //
 //	nooffer   STARTTLS is not announced
 //	refuse    STARTTLS is answered with 454
@@ -162,12 +173,18 @@ type peer struct {
 //	tls12     nothing newer than TLS 1.2
 //	onlyold   nothing newer than TLS 1.0
 //	early     a reply to MAIL is sent before MAIL is
+//	busy      the banner is 421
+//	closed    the connection is closed at once
+//	mute      nothing is ever said
+//	noehlo    EHLO and LHLO are refused
+//	notickets no TLS sessions to resume
+//	names     each connection is with another server, by its reply to EHLO
 //	unix      (of the case) the server listens on a socket
-func newPeer(l net.Listener, p *pki, how string) *peer {
-	s := &peer{l: l, how: map[string]bool{}, cfg: &tls.Config{MaxVersion: tls.VersionTLS13, MinVersion: tls.VersionTLS10}}
+func New(l net.Listener, p *PKI, how string) *Peer {
+	s := &Peer{l: l, how: map[string]bool{}, cfg: &tls.Config{MaxVersion: tls.VersionTLS13, MinVersion: tls.VersionTLS10}}
 	for _, w := range strings.Fields(how) {
 		s.how[w] = true
-		if cert, ok := p.keys[w]; ok {
+		if cert, ok := p.Keys[w]; ok {
 			s.cfg.Certificates = []tls.Certificate{cert}
 		}
 	}
@@ -176,11 +193,12 @@ func newPeer(l net.Listener, p *pki, how string) *peer {
 	}
 	if s.how["askca"] {
 		s.cfg.ClientAuth, s.cfg.ClientCAs = tls.RequestClientCert, x509.NewCertPool()
-		s.cfg.ClientCAs.AddCert(p.leafs["other"])
+		s.cfg.ClientCAs.AddCert(p.Leafs["other"])
 	}
 	if s.how["tls12"] {
 		s.cfg.MaxVersion = tls.VersionTLS12
 	}
+	s.cfg.SessionTicketsDisabled = s.how["notickets"]
 	if s.how["onlyold"] {
 		s.cfg.MaxVersion = tls.VersionTLS10
 	}
@@ -198,7 +216,11 @@ func newPeer(l net.Listener, p *pki, how string) *peer {
 				defer s.wg.Done()
 				defer c.Close()
 				c.SetDeadline(time.Now().Add(10 * time.Second))
-				s.talk(c, func(format string, a ...any) {
+				name := "peer.test"
+				if s.how["names"] {
+					name = fmt.Sprintf("peer%d.test", n)
+				}
+				s.talk(c, name, func(format string, a ...any) {
 					s.mu.Lock()
 					defer s.mu.Unlock()
 					s.got[n] = append(s.got[n], fmt.Sprintf(format, a...))
@@ -212,7 +234,7 @@ func newPeer(l net.Listener, p *pki, how string) *peer {
 // note writes down what a connection brought.
 type note func(format string, a ...any)
 
-func (s *peer) handshake(c net.Conn, say note) (net.Conn, bool) {
+func (s *Peer) handshake(c net.Conn, say note) (net.Conn, bool) {
 	t := tls.Server(c, s.cfg)
 	if err := t.Handshake(); err != nil {
 		say("handshake failed")
@@ -227,14 +249,26 @@ func (s *peer) handshake(c net.Conn, say note) (net.Conn, bool) {
 	return t, true
 }
 
-func (s *peer) talk(c net.Conn, say note) {
+func (s *Peer) talk(c net.Conn, name string, say note) {
 	secure, data := false, false
+	if s.how["closed"] {
+		return
+	}
+	if s.how["mute"] {
+		c.Read(make([]byte, 1))
+		return
+	}
 	if s.how["wrapper"] {
 		t, ok := s.handshake(c, say)
 		if !ok {
 			return
 		}
 		c, secure = t, true
+	}
+	if s.how["busy"] {
+		fmt.Fprint(c, "421 4.3.2 peer.test is busy\r\n")
+		c.Read(make([]byte, 100))
+		return
 	}
 	fmt.Fprint(c, "220 peer.test ESMTP\r\n")
 	in := bufio.NewReader(c)
@@ -280,6 +314,8 @@ func (s *peer) talk(c net.Conn, say note) {
 				fmt.Fprint(c, "250 peer.test\r\n")
 				time.Sleep(50 * time.Millisecond)
 			}
+		case s.how["noehlo"] && (verb == "EHLO" || verb == "LHLO"):
+			fmt.Fprint(c, "502 5.5.2 what\r\n")
 		case verb == "EHLO" || verb == "LHLO":
 			if secure && s.how["late"] {
 				return
@@ -293,7 +329,7 @@ func (s *peer) talk(c net.Conn, say note) {
 				fmt.Fprint(c, "250 2.1.0 early\r\n")
 				continue
 			}
-			offer := "250-peer.test\r\n"
+			offer := "250-" + name + "\r\n"
 			if !secure && !s.how["nooffer"] || s.how["wrapper"] {
 				offer += "250-STARTTLS\r\n"
 			}
@@ -312,8 +348,8 @@ func (s *peer) talk(c net.Conn, say note) {
 	}
 }
 
-// lines is what the peer heard.
-func (s *peer) lines(idle bool) []string {
+// Lines is what the peer heard. idle says that a connection may stay open.
+func (s *Peer) Lines(idle bool) []string {
 	done := make(chan struct{})
 	go func() { s.wg.Wait(); close(done) }()
 	wait := 3 * time.Second
