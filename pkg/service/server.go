@@ -77,7 +77,7 @@ func newServer(p *process, lock *acceptLock) *server {
 		s: p.s, rt: p.rt, log: p.log, lock: lock,
 		ours: p.env(EnvLimit) != "", conns: map[*Conn]struct{}{},
 		maxIdle: c.Duration("max_idle"), ipc: c.Duration("ipc_timeout"),
-		idleSince: time.Now(), unlimited: unlimited(), work: make(chan func()),
+		idleSince: time.Now(), unlimited: unlimited(p.s), work: make(chan func()),
 	}
 	wake, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
 	if err != nil {
@@ -275,7 +275,10 @@ func (v *server) tableChanged() bool {
 	v.tables.Lock()
 	defer v.tables.Unlock()
 	name, changed := v.s.TableChanged()
-	if changed {
+	switch {
+	case changed && v.s.Kind == Event:
+		v.log.Info("table %s has changed - finishing in the background", name)
+	case changed:
 		v.log.Info("table %s has changed -- restarting", name)
 	}
 	return changed

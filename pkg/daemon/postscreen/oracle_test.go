@@ -33,3 +33,31 @@ func TestShow(t *testing.T) {
 		}
 	}
 }
+
+// TestDifferential plays all dialogues with Debian's suite and with ours: clients
+// see the same, and the same is logged and remembered.
+func TestDifferential(t *testing.T) {
+	rows := wanted(readScenarios(t, "testdata/scenarios.txt"))
+	var debian, ours result
+	t.Run("suites", func(t *testing.T) {
+		t.Run("debian", func(t *testing.T) { t.Parallel(); debian = run(t, world.Options{Suite: world.Debian}, rows) })
+		t.Run("ours", func(t *testing.T) { t.Parallel(); ours = run(t, world.Options{Suite: world.Ours}, rows) })
+	})
+	if debian.said == nil || ours.said == nil {
+		t.Skip("no machines")
+	}
+	n := 0
+	for _, r := range rows {
+		if got, want := strings.Join(ours.logs[r.name], "\n  "), strings.Join(debian.logs[r.name], "\n  "); got != want {
+			t.Errorf("%s: our log:\n  %s\nDebian's:\n  %s", r.name, got, want)
+		}
+		for _, s := range r.scenarios {
+			n++
+			key := r.name + "/" + s.name
+			if got, want := strings.Join(ours.said[key], "\n  "), strings.Join(debian.said[key], "\n  "); got != want {
+				t.Errorf("%s: ours:\n  %s\nDebian's:\n  %s", key, got, want)
+			}
+		}
+	}
+	t.Logf("%d dialogues", n)
+}

@@ -26,16 +26,17 @@ var zones = map[string]struct {
 	delay time.Duration
 	ttl   uint32
 }{
-	"two.test.":   {addrs: []string{"127.0.0.2"}, ttl: 960},
-	"multi.test.": {addrs: []string{"127.0.0.2", "127.0.0.5"}, ttl: 1440},
-	"good.test.":  {addrs: []string{"127.0.0.9"}, ttl: 1800},
-	"long.test.":  {addrs: []string{"127.0.0.2"}, ttl: 86400},
-	"short.test.": {addrs: []string{"127.0.0.2"}, ttl: 5},
-	"none.test.":  {rcode: mdns.RcodeNameError, soa: 720},
-	"nosoa.test.": {rcode: mdns.RcodeNameError},
-	"fail.test.":  {rcode: mdns.RcodeServerFailure},
-	"slow.test.":  {addrs: []string{"127.0.0.2"}, ttl: 960, delay: 2500 * time.Millisecond},
-	"late.test.":  {addrs: []string{"127.0.0.2"}, ttl: 960, delay: 300 * time.Millisecond},
+	"two.test.":      {addrs: []string{"127.0.0.2"}, ttl: 960},
+	"multi.test.":    {addrs: []string{"127.0.0.2", "127.0.0.5"}, ttl: 1440},
+	"good.test.":     {addrs: []string{"127.0.0.9"}, ttl: 1800},
+	"goodlate.test.": {addrs: []string{"127.0.0.9"}, ttl: 1800, delay: 300 * time.Millisecond},
+	"long.test.":     {addrs: []string{"127.0.0.2"}, ttl: 86400},
+	"short.test.":    {addrs: []string{"127.0.0.2"}, ttl: 5},
+	"none.test.":     {rcode: mdns.RcodeNameError, soa: 720},
+	"nosoa.test.":    {rcode: mdns.RcodeNameError},
+	"fail.test.":     {rcode: mdns.RcodeServerFailure},
+	"slow.test.":     {addrs: []string{"127.0.0.2"}, ttl: 960, delay: 2500 * time.Millisecond},
+	"late.test.":     {addrs: []string{"127.0.0.2"}, ttl: 960, delay: 300 * time.Millisecond},
 }
 
 // serveDNS is the machine's DNS server.
@@ -75,7 +76,7 @@ func answer(w mdns.ResponseWriter, q *mdns.Msg) {
 
 // common are the settings of all rows; a row's own come after them.
 var common = []string{"mynetworks = 192.0.2.9", "postscreen_greet_wait = 1s", "smtpd_tls_chain_files = /etc/postfix/server.pem",
-	"smtpd_tls_cert_file =", "smtpd_tls_key_file =", "smtpd_tls_security_level = may", "smtpd_peername_lookup = no", "smtpd_relay_restrictions = permit",
+	"smtpd_tls_cert_file =", "smtpd_tls_key_file =", "smtpd_tls_security_level = may", "smtpd_peername_lookup = no", "smtpd_relay_restrictions = reject_unauth_destination",
 	"virtual_mailbox_domains = inbox.test", "virtual_mailbox_maps = static:all", "virtual_transport = discard:", "smtpd_client_connection_count_limit = 0",
 	"postscreen_client_connection_count_limit = 50", "default_process_limit = 200", "smtpd_forbid_bare_newline = no", "smtpd_forbid_unauth_pipelining = no"}
 
@@ -89,11 +90,11 @@ tlsproxy  unix  -       -       n       -       0       tlsproxy
 
 // files are what the settings of scenarios name.
 var files = map[string]string{
-	"access.cidr":   "127.1.0.0/28 permit\n127.1.0.16/28 reject\n::1 reject\n0.0.0.0/0 dunno\n",
+	"access.cidr":   "127.3.0.0/28 permit\n127.3.0.16/28 reject\n::1 reject\n0.0.0.0/0 dunno\n",
 	"reply.pcre":    "",
 	"filter.regexp": "/^XYZZY (.*)$/ NOOP $1\n/^DROPME/ QUIT\n/^HELO there$/ EHLO there\n",
 	"replymap":      "two.test list.example\n",
-	"footers":       "/rcpt/ never\n/Service currently/ \\c. Call $client_address:$client_port at $server_name\n",
+	"footers":       "/rcpt/ never\n/Service currently/ \\c. Call $$client_address:$$client_port at $$server_name\n",
 	"ehlo.cidr":     "127.0.0.0/8 chunking, dsn, silent-discard\n",
 	"bad.cidr":      "127.0.0.0/8 maybe\n",
 }
@@ -167,7 +168,8 @@ var masks = []struct {
 	{regexp.MustCompile(`after \d+(\.\d+)? from`), "after T from"},
 	{regexp.MustCompile(`TLS_AES_\d+_GCM_SHA\d+ \(\d+/\d+ bits\)`), "CIPHER"},
 	{regexp.MustCompile(`key-exchange \S+`), "key-exchange K"},
-	{regexp.MustCompile(`\b[0-9A-F]{8,16}\b`), "ID"},
+	{regexp.MustCompile(`(queued as |smtpd: |cleanup: |qmgr: )[0-9A-F]{8,16}\b`), "${1}ID"},
+	{regexp.MustCompile(` port \d{4,5}`), " port PORT"},
 	{regexp.MustCompile(`:\d{4,5} at mail`), ":PORT at mail"},
 	{regexp.MustCompile(`[A-Z][a-z]{2} \d\d \d\d:\d\d:\d\d`), "DATE"},
 }
@@ -217,7 +219,7 @@ func run(t testing.TB, o world.Options, rows []*row) result {
 		cache := w.Run("", "postmap", "-s", "btree:/var/lib/postfix/ps_"+r.name).Out
 		for _, s := range r.scenarios {
 			key := r.name + "/" + s.name
-			res.said[key] = append(res.said[key], logged(log, s.from)...)
+			res.said[key] = append(res.said[key], logged(log, r.name, s.from)...)
 			for line := range strings.Lines(cache) {
 				if k, v, _ := strings.Cut(strings.TrimSpace(line), "\t"); k == s.from {
 					res.said[key] = append(res.said[key], "cache "+relative(v, start))
@@ -229,22 +231,23 @@ func run(t testing.TB, o world.Options, rows []*row) result {
 		}
 		re := regexp.MustCompile(` ` + r.name + `/postscreen\[\d+\]: (.*)`)
 		for line := range strings.Lines(log) {
-			if m := re.FindStringSubmatch(strings.TrimSpace(line)); m != nil && !strings.Contains(m[1], "[127.1.") && !strings.Contains(m[1], "[::1]") {
+			if m := re.FindStringSubmatch(strings.TrimSpace(line)); m != nil && !strings.Contains(m[1], "[127.") && !strings.Contains(m[1], "[::1]") {
 				res.logs[r.name] = append(res.logs[r.name], mask(m[1]))
 			}
 		}
 		slices.Sort(res.logs[r.name])
+		res.logs[r.name] = slices.Compact(res.logs[r.name])
 	}
 	return res
 }
 
 // logged are the records that have to do with a client.
-func logged(log, addr string) []string {
+func logged(log, row, addr string) []string {
 	re := regexp.MustCompile(`^.*? ([a-z0-9.-]+/[a-z]+)\[\d+\]: (.*)`)
 	var lines []string
 	for line := range strings.Lines(log) {
 		m := re.FindStringSubmatch(strings.TrimSpace(line))
-		if m != nil && (strings.Contains(m[2], "["+addr+"]") || strings.Contains(m[2], "addr "+addr+" ")) {
+		if m != nil && (program(m[1]) != "postscreen" || m[1] == row+"/postscreen") && (strings.Contains(m[2], "["+addr+"]") || strings.Contains(m[2], "addr "+addr+" ")) {
 			lines = append(lines, m[1]+": "+m[2])
 		}
 	}
