@@ -218,7 +218,7 @@ func (t *tables) word(source, word string) (verdict, bool) {
 	case "reject":
 		return reject, true
 	case "dunno":
-		return noVerdict, source != accessTitle
+		return noVerdict, true
 	}
 	t.env.Log.Warn("%s: unknown command: %s -- ignoring the remainder of this access list", source, word)
 	return noVerdict, true

@@ -50,7 +50,8 @@ func (c *dialogue) tryLater() {
 
 // hello is what HELO and EHLO have in common.
 func (c *dialogue) hello(args, proto string) {
-	c.helo, c.proto, c.sender = args, proto, nil
+	c.helo, _ = cutWord(args)
+	c.proto, c.sender = proto, nil
 }
 
 func (c *dialogue) cmdHelo(args string) {
@@ -214,5 +215,8 @@ scan:
 			rest = after
 		}
 	}
-	return address.Quote(address.Unquote(rest)), true
+	if rest = address.Unquote(rest); rest == "" {
+		return "", true
+	}
+	return address.Quote(rest), true
 }

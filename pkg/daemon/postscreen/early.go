@@ -140,6 +140,7 @@ func (s *session) tooEarly() bool {
 	buf := make([]byte, maxPeek)
 	n, _ := peek(s.nc, buf, false)
 	s.d.log.Info("PREGREET %d after %s from %s: %s", n, s.since(), s.name, smtp.Escape(buf[:min(n, maxShown)]))
+	s.talked = true
 	switch s.d.set.actions[pregreet] {
 	case drop:
 		return s.refuse("521 " + protocolError)
@@ -154,7 +155,7 @@ func (s *session) tooEarly() bool {
 // allowed reports whether the DNS lists say that the client needs no test.
 func (s *session) allowed(score *score) bool {
 	total, _, _ := s.d.lists.read(score)
-	return s.d.set.allowThreshold < 0 && total <= s.d.set.allowThreshold && s.failed == 0
+	return s.d.set.allowThreshold < 0 && total <= s.d.set.allowThreshold && s.failed == 0 && !s.talked
 }
 
 // judge is the result of the DNS lists; it reports whether the session goes on.
@@ -165,7 +166,7 @@ func (s *session) judge(score *score) bool {
 	if total < set.threshold {
 		s.pass(dnsbl, life)
 		if s.allowed(score) {
-			s.passAll(s.until[dnsbl])
+			s.passAll(stamp(s.d.now().Add(life).Unix()))
 		}
 		return true
 	}
@@ -182,9 +183,8 @@ func (s *session) judge(score *score) bool {
 
 // passAll counts all tests as passed, at least for some time.
 func (s *session) passAll(until stamp) {
-	for test := range s.until {
-		s.until[test] = max(s.before[test], until)
+	for test := range s.before {
+		s.passUntil(test, max(s.before[test], until))
 	}
-	s.passed = allTests
 	s.due &^= deepTests // nothing more is to be done
 }

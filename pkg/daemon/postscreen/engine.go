@@ -50,6 +50,8 @@ func (s *session) engine() {
 		c.conn.StartRequest()
 		c.next()
 	}
+	c.conn.Timeout = writeLimit
+	c.conn.StartRequest()
 	_ = c.conn.Flush()
 	if c.tls {
 		_ = c.conn.NetConn().Close()
@@ -224,7 +226,7 @@ func (c *dialogue) violated(test int) (dropped bool) {
 
 // passDeep counts the deep tests as passed that have found nothing so far.
 func (c *dialogue) passDeep() {
-	for test := range c.until {
+	for test := range testCount {
 		if bit := testSet(1) << test; c.due&deepTests&^c.noticed&^c.passed&bit != 0 {
 			c.pass(test, c.d.set.ttl[test])
 		}

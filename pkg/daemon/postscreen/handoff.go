@@ -84,7 +84,7 @@ func sendDescriptor(to, which net.Conn) error {
 // notHanded tells the client that there is no server.
 func (s *session) notHanded(text string) {
 	if !s.teased {
-		s.refuse(text)
+		s.write(text)
 		return
 	}
 	s.last = noResources

@@ -40,8 +40,8 @@ func TestDifferential(t *testing.T) {
 	rows := wanted(readScenarios(t, "testdata/scenarios.txt"))
 	var debian, ours result
 	t.Run("suites", func(t *testing.T) {
-		t.Run("debian", func(t *testing.T) { t.Parallel(); debian = run(t, world.Options{Suite: world.Debian}, rows) })
-		t.Run("ours", func(t *testing.T) { t.Parallel(); ours = run(t, world.Options{Suite: world.Ours}, rows) })
+		t.Run("debian", func(t *testing.T) { debian = run(t, world.Options{Suite: world.Debian}, rows) })
+		t.Run("ours", func(t *testing.T) { ours = run(t, world.Options{Suite: world.Ours}, rows) })
 	})
 	if debian.said == nil || ours.said == nil {
 		t.Skip("no machines")

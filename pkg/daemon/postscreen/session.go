@@ -44,11 +44,11 @@ type session struct {
 	due    testSet // tests to be done
 	failed testSet // with an action other than ignore; failedList too
 	passed testSet
-	until  stamps // of the tests passed
 
 	vetoed    bool // can never pass, nor be handed over
 	teased    bool // the early half of the greeting was sent
-	spoke     bool // the client talked early, and that counts
+	talked    bool // the client talked early
+	spoke     bool // and that counts: what it hears next is the answer
 	rcptReply string
 	last      string // a reply to the next command that ends the session
 }
@@ -194,8 +194,16 @@ func (s *session) remember(first bool) (found bool) {
 
 // pass notes that a test was passed, for some time.
 func (s *session) pass(test int, ttl time.Duration) {
+	s.passUntil(test, stamp(s.d.now().Add(ttl).Unix()))
+}
+
+// passUntil notes that a test was passed. Other sessions of the client know it at
+// once.
+func (s *session) passUntil(test int, until stamp) {
+	s.d.shared.mu.Lock()
+	defer s.d.shared.mu.Unlock()
 	s.passed |= 1 << test
-	s.until[test] = stamp(s.d.now().Add(ttl).Unix())
+	s.client.expire[test] = until
 }
 
 // conclude says, and remembers, what was passed. If anything has failed nothing
@@ -216,11 +224,6 @@ func (s *session) conclude() {
 	}
 	if s.passed == 0 {
 		return
-	}
-	for test := range s.until {
-		if s.passed.has(test) {
-			s.client.expire[test] = s.until[test]
-		}
 	}
 	if sh.cache != nil {
 		_ = sh.cache.update(s.addr, s.client.expire.entry(s.d.set.enabled))

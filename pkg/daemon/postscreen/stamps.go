@@ -59,40 +59,49 @@ func newStamps(enabled testSet) (s stamps) {
 	return s
 }
 
-// parseStamps reads a cache entry. What is missing or no number counts as
-// never tested; what comes after the fifth number is ignored.
+// parseStamps reads a cache entry. What is missing counts as never tested, and
+// so does all from the first field that is no number; what comes after the fifth
+// is ignored.
 func parseStamps(text string) (s stamps) {
-	fields := strings.Split(text, ";")
+	more := true
 	for i := range s {
 		s[i] = stampDisabled
-		if i < len(fields) {
-			if n, ok := parseStamp(fields[i]); ok {
-				s[i] = n
-			}
+		if !more {
+			continue
+		}
+		var n stamp
+		var ok bool
+		n, ok, text, more = parseStamp(text)
+		if ok {
+			s[i] = n
 		}
 	}
 	return s
 }
 
-// parseStamp reads a number as C's strtoul does: blanks and a sign may come
-// before it, and minus wraps around.
-func parseStamp(text string) (stamp, bool) {
+// parseStamp reads a field as C's strtoul does: blanks and a sign may come before
+// the digits, and minus wraps around. ok is false for a field that is empty or out
+// of range; more is false when there is no field after it.
+func parseStamp(text string) (n stamp, ok bool, rest string, more bool) {
 	text = strings.TrimLeft(text, " \t\n\v\f\r")
+	digits := strings.TrimLeft(text, "+-")
 	negative := strings.HasPrefix(text, "-")
-	if negative || strings.HasPrefix(text, "+") {
-		text = text[1:]
+	if len(text)-len(digits) > 1 {
+		return 0, false, "", false
 	}
-	if text == "" || text[0] < '0' || text[0] > '9' {
-		return 0, false
+	end := 0
+	for end < len(digits) && digits[end] >= '0' && digits[end] <= '9' {
+		end++
 	}
-	n, err := strconv.ParseUint(text, 10, 64)
-	if err != nil {
-		return 0, false
+	rest, more = strings.CutPrefix(digits[end:], ";")
+	if digits[end:] != "" && !more {
+		return 0, false, "", false
 	}
+	u, err := strconv.ParseUint(digits[:end], 10, 64)
 	if negative {
-		n = -n
+		u = -u
 	}
-	return stamp(n), true
+	return stamp(u), err == nil, rest, more
 }
 
 // String is the cache entry.
@@ -128,10 +137,11 @@ func (s stamps) due(enabled testSet, now time.Time) (due testSet) {
 	return due
 }
 
-// known reports whether each of these tests has been passed at some time.
+// known reports whether none of these tests is new to the client. One that was
+// disabled when the client came last is not.
 func (s stamps) known(set testSet) bool {
 	for i := range s {
-		if set.has(i) && s[i] <= stampDisabled {
+		if set.has(i) && s[i] == stampNew {
 			return false
 		}
 	}
