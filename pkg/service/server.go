@@ -52,6 +52,8 @@ type server struct {
 	dog       time.Duration
 	ipc       time.Duration
 
+	supervised bool // our parent is the child of master, and waits for us
+
 	work     chan func()   // to goroutines that have served a client and wait for another
 	requests chan struct{} // places for requests of Multi daemons
 
@@ -77,7 +79,7 @@ func newServer(p *process, lock *acceptLock) *server {
 		s: p.s, rt: p.rt, log: p.log, lock: lock,
 		ours: p.env(EnvLimit) != "", conns: map[*Conn]struct{}{},
 		maxIdle: c.Duration("max_idle"), ipc: c.Duration("ipc_timeout"),
-		idleSince: time.Now(), unlimited: unlimited(p.s), work: make(chan func()),
+		idleSince: time.Now(), unlimited: unlimited(p.s), work: make(chan func()), supervised: p.alive > 0,
 	}
 	wake, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
 	if err != nil {

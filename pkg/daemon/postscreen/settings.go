@@ -52,7 +52,6 @@ type settings struct {
 	messageSize               int64
 	discard                   string
 	footer, filter            string
-	startTLS                  time.Duration
 	respectful, oldWords      bool // oldWords: because of compatibility_level, which is said once
 	delayResolution           int
 }
@@ -71,7 +70,6 @@ func loadSettings(c *conf.Config) (*settings, error) {
 		heloRequired: c.Bool("postscreen_helo_required"), disableVrfy: c.Bool("postscreen_disable_vrfy_command"),
 		utf8: c.Bool("smtputf8_enable"), softBounce: c.Bool("soft_bounce"), messageSize: c.Int64("message_size_limit"),
 		discard: c.String("postscreen_discard_ehlo_keywords"), footer: c.Raw("postscreen_reject_footer"),
-		startTLS:   c.Duration("smtpd_starttls_timeout"),
 		respectful: c.Bool("respectful_logging"), oldWords: c.LegacyDefault("respectful_logging", 3, 6), delayResolution: c.Int("delay_logging_resolution_limit"),
 	}
 	if s.footer == "$smtpd_reject_footer" {

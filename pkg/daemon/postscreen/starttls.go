@@ -67,18 +67,15 @@ func (c *dialogue) request(service string, proxy *dial.Conn) error {
 	if err := attr.Expect(in, tlsproxy.Protocol); err != nil {
 		return trouble("receiving protocol attribute from", err)
 	}
-	limit := c.d.set.startTLS
-	r := tlsproxy.Request{Endpoint: c.name, Flags: tlsproxy.ServerRole, Handshake: limit, Session: c.d.pace().commandLimit, ServerID: "smtpd"}
+	limit := c.d.pace().commandLimit
+	r := tlsproxy.Request{Endpoint: c.name, Flags: tlsproxy.ServerRole, Handshake: limit, Session: limit, ServerID: "smtpd"}
 	if err := r.Write(out); err != nil {
 		return trouble("sending request to", err)
 	}
 	status := tlsproxy.Unavailable
 	_ = raw.SetDeadline(time.Now().Add(tlsStep))
-	if err := in.Scan(attr.Int("status", &status)); err != nil {
+	if err := in.Scan(attr.Int("status", &status)); err != nil || status != tlsproxy.Ready {
 		return trouble("receiving status from", err)
-	}
-	if status != tlsproxy.Ready {
-		return fmt.Errorf("%s service role is not available", service)
 	}
 	if err := sendDescriptor(raw, c.nc); err != nil {
 		return fmt.Errorf("problem sending file handle to %s service", service)
