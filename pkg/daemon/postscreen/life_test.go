@@ -162,10 +162,9 @@ func TestDrain(t *testing.T) {
 func TestCacheTables(t *testing.T) {
 	rows := []*row{{name: "proxied", port: 20001, settings: []string{"postscreen_cache_map = proxy:btree:$data_directory/shared"}},
 		{name: "none", port: 20002, settings: []string{"postscreen_cache_map ="}},
-		{name: "lmdb", port: 20003, settings: []string{"postscreen_cache_map = proxy:lmdb:$data_directory/ps_lmdb"}},
 		{name: "wrongdir", port: 20004, settings: []string{"postscreen_cache_map = btree:/etc/postfix/elsewhere"}}}
 	w := screens(t, world.Options{Suite: world.Ours}, rows)
-	if err := w.Set("proxy_write_maps = proxy:btree:$data_directory/shared proxy:lmdb:$data_directory/ps_lmdb"); err != nil {
+	if err := w.Set("proxy_write_maps = proxy:btree:$data_directory/shared"); err != nil {
 		t.Fatal(err)
 	}
 	w.Sh("postfix reload")
@@ -175,11 +174,12 @@ func TestCacheTables(t *testing.T) {
 		c.expect("", "220-mail")
 		c.expect("", "220 mail")
 		c.expect("QUIT", "221 ")
+		time.Sleep(200 * time.Millisecond) // the first session is over when smtpd has said so
 		again := dialScreen(t, w, from, r.port)
 		greeting := map[bool]string{true: "220-mail", false: "220 mail"}[r.name == "none"]
 		again.expect("", greeting)
 	}
-	for _, texts := range [][]string{{"proxied/", "PASS OLD"}, {"lmdb/", "PASS OLD"}, {"wrongdir/", "PASS OLD"},
+	for _, texts := range [][]string{{"proxied/", "PASS OLD"}, {"wrongdir/", "PASS OLD"},
 		{"wrongdir/", "request to update table btree:/etc/postfix/elsewhere in non-postfix directory /etc/postfix"}} {
 		if _, err := w.WaitLog(5*time.Second, texts...); err != nil {
 			t.Error(err)
