@@ -22,8 +22,9 @@ type tables struct {
 	env           table.Env
 	access        accessList
 	ehlo, footers *table.Maps
-	command       table.Table // postscreen_command_filter; nil is none
-	listReply     table.Table // postscreen_dnsbl_reply_map; nil is none
+	command       table.Table      // postscreen_command_filter; nil is none
+	listReply     table.Table      // postscreen_dnsbl_reply_map; nil is none
+	networks      *table.MatchList // mynetworks
 	interfaces    *table.MatchList
 	forbidden     *table.MatchList
 	forbiddenWord map[string]bool
@@ -33,10 +34,12 @@ type tables struct {
 
 // accessItem is a word of an access list.
 type accessItem struct {
-	word     string           // as written
-	networks *table.MatchList // of permit_mynetworks
-	table    table.Table
+	word  string // as written
+	table table.Table
 }
+
+// permitMyNetworks is the word for clients in mynetworks.
+const permitMyNetworks = "permit_mynetworks"
 
 type accessList []accessItem
 
@@ -46,15 +49,11 @@ func openTables(env table.Env, set *settings) (*tables, error) {
 	c := env.Config
 	for _, word := range c.List("postscreen_access_list") {
 		item := accessItem{word: word}
-		var err error
-		switch {
-		case strings.EqualFold(word, "permit_mynetworks"):
-			item.networks, err = table.NewMatchList(env, "mynetworks", c.String("mynetworks"), table.MatchAddr, 0)
-		case strings.Contains(word, ":"):
-			item.table, err = t.open(word, table.FoldFix|table.UTF8Request)
-		}
-		if err != nil {
-			return nil, err
+		if strings.Contains(word, ":") {
+			var err error
+			if item.table, err = t.open(word, table.FoldFix|table.UTF8Request); err != nil {
+				return nil, err
+			}
 		}
 		t.access = append(t.access, item)
 	}
@@ -95,6 +94,9 @@ func (t *tables) open(spec string, flags table.Flags) (table.Table, error) {
 func (t *tables) openLists() (err error) {
 	c := t.env.Config
 	const interfaces, forbidden = "postscreen_allowlist_interfaces", "postscreen_forbidden_commands"
+	if t.networks, err = table.NewMatchList(t.env, "mynetworks", c.String("mynetworks"), table.MatchAddr, 0); err != nil {
+		return err
+	}
 	if t.interfaces, err = table.NewMatchList(t.env, interfaces, c.String(interfaces), table.MatchAddr, 0); err != nil {
 		return err
 	}
@@ -115,14 +117,7 @@ func (t *tables) changed() (string, bool) {
 			return table.RegistryName(one), true
 		}
 	}
-	for _, item := range t.access {
-		if item.networks != nil {
-			if name, changed := item.networks.Changed(); changed {
-				return name, true
-			}
-		}
-	}
-	for _, list := range []*table.MatchList{t.interfaces, t.forbidden} {
+	for _, list := range []*table.MatchList{t.networks, t.interfaces, t.forbidden} {
 		if name, changed := list.Changed(); changed {
 			return name, true
 		}
@@ -131,40 +126,30 @@ func (t *tables) changed() (string, bool) {
 }
 
 // forbids reports whether a command is in postscreen_forbidden_commands.
-func (t *tables) forbids(command string) bool {
+func (t *tables) forbids(ctx context.Context, command string) bool {
 	if t.forbiddenWord[strings.ToUpper(command)] {
 		return true
 	}
-	yes, _ := t.forbidden.Match(context.Background(), command)
+	yes, _ := t.forbidden.Match(ctx, command)
 	return yes
 }
 
 // accessTitle is the source of the words of the list itself, in warnings.
 const accessTitle = "postscreen_access_list"
 
-// look says what the access list has for an address.
-func (t *tables) look(addr string) verdict {
-	ctx := context.Background()
+// look says what the access list has for an address. Its first word that says
+// anything decides.
+func (t *tables) look(ctx context.Context, addr string) verdict {
 	for _, item := range t.access {
-		v, done := noVerdict, false
-		switch {
-		case item.networks != nil:
-			if yes, err := item.networks.Match(ctx, addr); err != nil {
-				return t.spoilt(accessTitle, item.word)
-			} else if yes {
-				return permit
-			}
-		case item.table != nil:
-			value, found, err := item.table.Lookup(ctx, addr)
-			if err != nil {
-				t.env.Log.Warn("%s: %s: table lookup error -- ignoring the remainder of this access list", accessTitle, item.word)
-				return noVerdict
-			}
-			if found {
-				v, done = t.words(item.word, value, addr)
-			}
-		default:
-			v, done = t.word(accessTitle, item.word)
+		var v verdict
+		var done bool
+		if item.table == nil {
+			v, done = t.word(ctx, accessTitle, item.word, addr)
+		} else if value, found, err := item.table.Lookup(ctx, addr); err != nil {
+			t.failed(accessTitle, item.word)
+			done = true
+		} else if found {
+			v, done = t.words(ctx, item.word, value, addr)
 		}
 		if done {
 			return v
@@ -173,46 +158,31 @@ func (t *tables) look(addr string) verdict {
 	return noVerdict
 }
 
-func (t *tables) spoilt(source, word string) verdict {
-	t.env.Log.Warn("%s: %s: table lookup error -- ignoring the remainder of this access list", source, word)
-	return noVerdict
-}
-
 // words says what the result of a table means: words as in the list, but no
 // tables.
-func (t *tables) words(source, value, addr string) (verdict, bool) {
+func (t *tables) words(ctx context.Context, source, value, addr string) (verdict, bool) {
 	for _, word := range table.SplitList(value) {
-		if strings.EqualFold(word, "permit_mynetworks") {
-			if t.isMine(addr) {
-				return permit, true
-			}
-			continue
-		}
 		if strings.Contains(word, ":") {
 			t.env.Log.Warn("table %s: lookup result \"%s\" is not allowed -- ignoring remainder of access list", source, word)
 			return noVerdict, true
 		}
-		if v, done := t.word(source, word); done {
+		if v, done := t.word(ctx, source, word, addr); done {
 			return v, true
 		}
 	}
 	return noVerdict, false
 }
 
-// isMine is permit_mynetworks in the result of a table.
-func (t *tables) isMine(addr string) bool {
-	list, err := table.NewMatchList(t.env, "mynetworks", t.env.Config.String("mynetworks"), table.MatchAddr, 0)
-	if err != nil {
-		return false
-	}
-	defer list.Close()
-	yes, _ := list.Match(context.Background(), addr)
-	return yes
-}
-
-// word is a single word.
-func (t *tables) word(source, word string) (verdict, bool) {
+// word is a single word; done is false if the next one is to be looked at.
+func (t *tables) word(ctx context.Context, source, word, addr string) (v verdict, done bool) {
 	switch strings.ToLower(word) {
+	case permitMyNetworks:
+		yes, err := t.networks.Match(ctx, addr)
+		if err != nil {
+			t.failed(source, word)
+			return noVerdict, true
+		}
+		return map[bool]verdict{true: permit}[yes], yes
 	case "permit":
 		return permit, true
 	case "reject":
@@ -222,4 +192,8 @@ func (t *tables) word(source, word string) (verdict, bool) {
 	}
 	t.env.Log.Warn("%s: unknown command: %s -- ignoring the remainder of this access list", source, word)
 	return noVerdict, true
+}
+
+func (t *tables) failed(source, word string) {
+	t.env.Log.Warn("%s: %s: table lookup error -- ignoring the remainder of this access list", source, word)
 }

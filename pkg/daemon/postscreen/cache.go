@@ -2,6 +2,7 @@ package postscreen
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -32,16 +33,18 @@ const (
 	slow         = 100 * time.Millisecond // an average delay that is worth a warning
 	slowWeight   = 0.1                    // of one access in the moving average
 	slowInterval = time.Minute            // between warnings
+	cacheRest    = 30 * time.Second       // after no answer
 )
 
-// cache is the table of what clients have passed. Its users hold the daemon's
-// lock.
+// cache is the table of what clients have passed. One user at a time: shared sees
+// to it.
 type cache struct {
 	t          table.Table
 	log        *maillog.Logger
 	get, put   delay
 	now        func() time.Time
 	lastWarned time.Time
+	rest       time.Time // until then it is not used
 }
 
 // delay is a moving average.
@@ -104,13 +107,12 @@ func openCache(rt *service.Runtime) (*cache, error) {
 func isLocked(err error) bool { return strings.Contains(err.Error(), "exclusive lock") }
 
 // lookup gives the stamps of a client.
-func (c *cache) lookup(addr string) (stamps, bool) {
-	began := time.Now()
-	value, found, err := table.LookupFlags(context.Background(), c.t, addr, updateFlags)
-	c.tell("psc_cache_lookup", "lookup", &c.get, time.Since(began))
-	if err != nil {
-		c.log.Warn("%s: table lookup error", c.t.Name())
-	}
+func (c *cache) lookup(ctx context.Context, addr string) (known stamps, found bool) {
+	var value string
+	err := c.access(ctx, "lookup", &c.get, func(ctx context.Context) (err error) {
+		value, found, err = table.LookupFlags(ctx, c.t, addr, updateFlags)
+		return err
+	})
 	if err != nil || !found {
 		return stamps{}, false
 	}
@@ -118,13 +120,30 @@ func (c *cache) lookup(addr string) (stamps, bool) {
 }
 
 // update stores an entry.
-func (c *cache) update(key, value string) error {
-	began := time.Now()
-	err := table.Update(context.Background(), c.t, key, value, updateFlags)
-	c.tell("psc_cache_update", "update", &c.put, time.Since(began))
-	if err != nil {
-		c.log.Warn("%s: table update error", c.t.Name())
+func (c *cache) update(ctx context.Context, key, value string) error {
+	return c.access(ctx, "update", &c.put, func(ctx context.Context) error { return table.Update(ctx, c.t, key, value, updateFlags) })
+}
+
+// errResting is returned while a cache that did not answer is left alone.
+var errResting = errors.New("no answer a moment ago")
+
+// access does something with the table, in time. One that does not answer is left
+// alone for a while: all sessions wait for it.
+func (c *cache) access(ctx context.Context, what string, d *delay, f func(context.Context) error) error {
+	if c.now().Before(c.rest) {
+		return errResting
 	}
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, lookupLimit)
+	defer cancel()
+	err := f(ctx)
+	if err != nil {
+		c.log.Warn("%s: table %s error", c.t.Name(), what)
+	}
+	if ctx.Err() != nil {
+		c.rest = c.now().Add(cacheRest)
+	}
+	c.tell("psc_cache_"+what, what, d, time.Since(began))
 	return err
 }
 
@@ -212,6 +231,6 @@ func (d *daemon) cleanNow(ctx context.Context, retention time.Duration) bool {
 		return false
 	}
 	done := false
-	d.shared.withCache(func(c *cache) { done = c.update(lastCleanup, strconv.FormatInt(d.now().Unix(), 10)) == nil })
+	d.shared.withCache(func(c *cache) { done = c.update(ctx, lastCleanup, strconv.FormatInt(d.now().Unix(), 10)) == nil })
 	return done
 }

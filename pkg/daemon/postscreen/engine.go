@@ -63,7 +63,9 @@ func (s *session) engine() {
 // loadDiscard finds the EHLO keywords that this client is not to see.
 func (c *dialogue) loadDiscard() bool {
 	list := c.d.set.discard
-	value, found, err := c.d.tables.ehlo.Find(c.ctx, c.addr)
+	ctx, cancel := c.limited()
+	defer cancel()
+	value, found, err := c.d.tables.ehlo.Find(ctx, c.addr)
 	if err != nil {
 		c.d.log.Warn("lookup error in postscreen_discard_ehlo_keyword_address_maps for \"%s\"", c.addr)
 		return false
@@ -111,7 +113,9 @@ func (c *dialogue) filtered(line string) (string, bool) {
 		return line, true
 	}
 	key := strings.TrimLeft(line, blanks)
-	value, found, err := filter.Lookup(c.ctx, key)
+	ctx, cancel := c.limited()
+	defer cancel()
+	value, found, err := filter.Lookup(ctx, key)
 	if err != nil {
 		c.d.log.Warn("%s lookup error for \"%.100s\"", filter.Name(), smtp.Printable(key, '?'))
 		c.tryLater()
@@ -174,7 +178,9 @@ func cutWord(line string) (word, rest string) {
 // notSMTP is the test for commands of other protocols; it reports whether the
 // session ends.
 func (c *dialogue) notSMTP(word, args string) bool {
-	if !c.testing(nonSMTP) || !smtp.LooksLikeHeader(word) && utf8.ValidString(word) && !c.d.tables.forbids(word) {
+	ctx, cancel := c.limited()
+	defer cancel()
+	if !c.testing(nonSMTP) || !smtp.LooksLikeHeader(word) && utf8.ValidString(word) && !c.d.tables.forbids(ctx, word) {
 		return false
 	}
 	c.d.log.Info("NON-SMTP COMMAND from %s after %s: %.100s", c.name, c.where, smtp.Printable(word+" "+args, '?'))

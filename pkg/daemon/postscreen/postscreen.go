@@ -12,8 +12,8 @@
 // One process serves thousands of clients, a goroutine each. A session that waits
 // costs a stack of a few kilobytes and no buffer that grows with what the client
 // sends. What the sessions share (shared.go: entries of clients, counters, the
-// cache) lies under one mutex that is never held while anything is waited for but
-// the cache.
+// cache) lies under two mutexes: one for the cache, and one that is never held while
+// anything is waited for.
 //
 // What a client does wrong becomes a reply and a log line; trouble with the
 // configuration ends the process at its start.

@@ -14,7 +14,9 @@ func (s *session) dress(text string) string {
 	set, log := s.d.set, s.d.log
 	footer := set.footer
 	if maps := s.d.tables.footers; !maps.Empty() {
-		value, found, err := maps.Find(s.ctx, text)
+		ctx, cancel := s.limited()
+		defer cancel()
+		value, found, err := maps.Find(ctx, text)
 		if err != nil {
 			log.Warn("lookup error in postscreen_reject_footer_maps for \"%.100s\"", text)
 		} else if found {

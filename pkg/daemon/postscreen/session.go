@@ -127,7 +127,7 @@ func (s *session) admit() bool {
 		d.log.Info("NOQUEUE: reject: CONNECT from %s: all server ports busy", s.name)
 		return s.refuse(serversBusy)
 	}
-	switch d.tables.look(s.addr) {
+	switch s.look() {
 	case permit:
 		s.tell("ALLOWLISTED", "WHITELISTED")
 		s.handOff()
@@ -158,6 +158,21 @@ func (s *session) admit() bool {
 	return true
 }
 
+// lookupLimit bounds a look into tables, which can be far away.
+const lookupLimit = 10 * time.Second
+
+// limited is a context for a look into tables.
+func (s *session) limited() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(s.ctx, lookupLimit)
+}
+
+// look asks the access list.
+func (s *session) look() verdict {
+	ctx, cancel := s.limited()
+	defer cancel()
+	return s.d.tables.look(ctx, s.addr)
+}
+
 // screen is the rest of the session (spec §8.1 step 9).
 func (s *session) screen() {
 	if s.due&earlyTests != 0 && !s.early() {
@@ -179,13 +194,14 @@ func (s *session) screen() {
 // an entry in the cache.
 func (s *session) remember(first bool) (found bool) {
 	sh := &s.d.shared
+	var known stamps
+	if first && s.failed == 0 {
+		sh.withCache(func(c *cache) { known, found = c.lookup(s.ctx, s.addr) })
+	}
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if first && s.failed == 0 && sh.cache != nil {
-		var known stamps
-		if known, found = sh.cache.lookup(s.addr); found {
-			s.client.expire = known
-		}
+	if found {
+		s.client.expire = known
 	}
 	s.before = s.client.expire
 	s.due = s.before.due(s.d.set.enabled, s.d.now())
@@ -212,22 +228,31 @@ func (s *session) conclude() {
 	if s.failed != 0 || s.vetoed {
 		return
 	}
-	sh := &s.d.shared
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
 	if s.due != 0 && s.due&^s.passed == 0 {
-		word := "OLD"
-		if !s.before.known(s.due) && !s.client.welcomed {
-			s.client.welcomed, word = true, "NEW"
-		}
-		s.d.log.Info("PASS %s %s", word, s.name)
+		s.d.log.Info("PASS %s %s", s.novelty(), s.name)
 	}
 	if s.passed == 0 {
 		return
 	}
-	if sh.cache != nil {
-		_ = sh.cache.update(s.addr, s.client.expire.entry(s.d.set.enabled))
+	s.d.shared.withCache(func(c *cache) { _ = c.update(s.ctx, s.addr, s.entry()) })
+}
+
+// novelty is the word for a client that has passed.
+func (s *session) novelty() string {
+	s.d.shared.mu.Lock()
+	defer s.d.shared.mu.Unlock()
+	if s.before.known(s.due) || s.client.welcomed {
+		return "OLD"
 	}
+	s.client.welcomed = true
+	return "NEW"
+}
+
+// entry is what the cache is to have about the client.
+func (s *session) entry() string {
+	s.d.shared.mu.Lock()
+	defer s.d.shared.mu.Unlock()
+	return s.client.expire.entry(s.d.set.enabled)
 }
 
 // tell logs a word, or what it was before 3.6.
@@ -268,7 +293,9 @@ func (s *session) hangup(where string) {
 // blocked is the reply for a client that a DNS list has.
 func (s *session) blocked(code int, domain string) string {
 	if m := s.d.tables.listReply; m != nil {
-		if value, found, err := m.Lookup(s.ctx, domain); err != nil {
+		ctx, cancel := s.limited()
+		defer cancel()
+		if value, found, err := m.Lookup(ctx, domain); err != nil {
 			s.d.log.Warn("%s: table lookup error", m.Name())
 		} else if found {
 			domain = value

@@ -169,3 +169,35 @@ func FuzzDialogue(f *testing.F) {
 		}
 	})
 }
+
+// The cache is cleaned entry by entry, and remembers when.
+func TestClean(t *testing.T) {
+	d, log := newDaemon(t, nil)
+	now := time.Now().Unix()
+	ctx := context.Background()
+	d.shared.withCache(func(c *cache) {
+		for addr, first := range map[string]int64{"192.0.2.1": 0, "192.0.2.2": now + 100, "192.0.2.3": now - 100, "192.0.2.4": now - 8*86400, "192.0.2.5": 1} {
+			if err := c.update(ctx, addr, stamps{stamp(first), 1, 1, 1, 1}.String()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	for range 2 {
+		if !d.cleanNow(ctx, 7*24*time.Hour) {
+			t.Error("not whole")
+		}
+	}
+	if wait := d.cleanupDue(time.Hour); wait < 59*time.Minute {
+		t.Errorf("again in %v", wait)
+	}
+	lines := strings.Join(log.Lines(), "\n")
+	for _, want := range []string{"full cleanup: retained=2 dropped=3 entries", "full cleanup: retained=2 dropped=0 entries"} {
+		if !strings.Contains(lines, want) {
+			t.Errorf("no %q in %s", want, lines)
+		}
+	}
+	d.shared.closeCache()
+	if d.cleanNow(ctx, 0) {
+		t.Error("cleaned without a cache")
+	}
+}

@@ -6,8 +6,10 @@ import (
 
 // shared is what the sessions have in common.
 type shared struct {
-	mu       sync.Mutex
-	cache    *cache // nil without one, and while we drain
+	cacheMu sync.Mutex // before mu
+	cache   *cache     // nil without one, and while we drain
+
+	mu       sync.Mutex // never held while anything is waited for
 	sessions map[*session]struct{}
 	clients  map[string]*client
 	testing  int // sessions under test: neither refused nor handed over
@@ -39,8 +41,8 @@ func (s *shared) beat() {
 
 // withCache runs f with the cache, if there is one.
 func (s *shared) withCache(f func(*cache)) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.cacheMu.Lock()
+	defer s.cacheMu.Unlock()
 	if s.cache == nil {
 		return false
 	}
@@ -50,8 +52,8 @@ func (s *shared) withCache(f func(*cache)) bool {
 
 // closeCache gives the cache up for a successor; open sessions finish without.
 func (s *shared) closeCache() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.cacheMu.Lock()
+	defer s.cacheMu.Unlock()
 	if s.cache != nil {
 		_ = s.cache.t.Close()
 		s.cache = nil
