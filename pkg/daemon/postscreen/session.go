@@ -59,6 +59,7 @@ const failedList testSet = 1 << 7
 // serve is a session.
 func (d *daemon) serve(ctx context.Context, conn *service.Conn) error {
 	s := &session{d: d, ctx: ctx, nc: conn.Raw(), alive: conn.Alive, began: d.now(), rcptReply: comeAgain}
+	d.shared.enter(s)
 	defer s.end()
 	if s.identify() && s.admit() {
 		s.screen()
@@ -113,9 +114,8 @@ func (s *session) identify() bool {
 // client is to be tested (spec §8.1 steps 2-8).
 func (s *session) admit() bool {
 	d, set := s.d, s.d.set
-	d.shared.enter(s)
 	d.log.Info("CONNECT from %s to [%s]:%s", s.name, s.serverAddr, s.serverPort)
-	if begins, n := d.shared.strain(set.preQueue); begins {
+	if strained, n := d.shared.test(s, set.preQueue); strained {
 		d.log.Info("entering STRESS mode with %d connections", n)
 	}
 	concurrent := d.shared.identify(s, set.enabled)

@@ -60,13 +60,24 @@ func (s *shared) closeCache() {
 	}
 }
 
-// enter counts a session in, as under test.
+// enter knows of a session.
 func (s *shared) enter(session *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sessions[session] = struct{}{}
+}
+
+// test counts a session as under test. It reports whether that is the stress
+// that begins, and how many there are.
+func (s *shared) test(session *session, limit int) (strained bool, testing int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.testing++
 	session.counted = true
+	if !s.stress && s.testing >= (limit*9+9)/10 {
+		s.stress, strained = true, true
+	}
+	return strained, s.testing
 }
 
 // identify adds the session to its client's.
@@ -109,16 +120,6 @@ func (s *shared) leave(session *session) {
 			delete(s.clients, session.addr)
 		}
 	}
-}
-
-// strain reports whether stress begins, and with how many sessions under test.
-func (s *shared) strain(limit int) (begins bool, testing int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.stress && s.testing >= (limit*9+9)/10 {
-		s.stress, begins = true, true
-	}
-	return begins, s.testing
 }
 
 // pace is the one in force.
