@@ -91,7 +91,6 @@ tlsproxy  unix  -       -       n       -       0       tlsproxy
 // files are what the settings of scenarios name.
 var files = map[string]string{
 	"access.cidr":   "127.3.0.0/28 permit\n127.3.0.16/28 reject\n::1 reject\n0.0.0.0/0 dunno\n",
-	"reply.pcre":    "",
 	"filter.regexp": "/^XYZZY (.*)$/ NOOP $1\n/^DROPME/ QUIT\n/^HELO there$/ EHLO there\n",
 	"replymap":      "two.test list.example\n",
 	"footers":       "/rcpt/ never\n/Service currently/ \\c. Call $$client_address:$$client_port at $$server_name\n",
