@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"posthaste/pkg/sys/crew"
 	"posthaste/pkg/sys/maillog"
 	"posthaste/pkg/sys/sock"
 )
@@ -54,7 +55,7 @@ type server struct {
 
 	supervised bool // our parent is the child of master, and waits for us
 
-	work     chan func()   // to goroutines that have served a client and wait for another
+	crew     *crew.Crew    // serves the clients
 	requests chan struct{} // places for requests of Multi daemons
 
 	pulse pulse // of the accept loop
@@ -79,7 +80,7 @@ func newServer(p *process, lock *acceptLock) *server {
 		s: p.s, rt: p.rt, log: p.log, lock: lock,
 		ours: p.env(EnvLimit) != "", conns: map[*Conn]struct{}{},
 		maxIdle: c.Duration("max_idle"), ipc: c.Duration("ipc_timeout"),
-		idleSince: time.Now(), unlimited: unlimited(p.s), work: make(chan func()), supervised: p.alive > 0,
+		idleSince: time.Now(), unlimited: unlimited(p.s), crew: crew.New(), supervised: p.alive > 0,
 	}
 	wake, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
 	if err != nil {
@@ -325,7 +326,7 @@ func (v *server) take(ctx context.Context, fd int) bool {
 	conn := &Conn{Runtime: v.rt, Transport: v.rt.Transport, state: state}
 	state.pulse.start()
 	more := v.begin(conn)
-	v.hand(func() { v.guard(conn, func() { v.client(ctx, conn, client) }) })
+	v.crew.Go(func() { v.guard(conn, func() { v.client(ctx, conn, client) }) })
 	return more
 }
 

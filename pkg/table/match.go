@@ -38,6 +38,7 @@ type MatchList struct {
 	title    string
 	kind     MatchKind
 	parents  bool
+	utf8     bool
 	patterns []pattern
 }
 
@@ -52,7 +53,7 @@ type pattern struct {
 // NewMatchList parses patterns. title is the parameter's name, for messages and
 // for parent_domain_matches_subdomains. An error is worded for "fatal: ".
 func NewMatchList(env Env, title, patterns string, kind MatchKind, flags MatchFlags) (*MatchList, error) {
-	l := &MatchList{env: env, title: title, kind: kind, parents: flags&ParentSubdomains != 0}
+	l := &MatchList{env: env, title: title, kind: kind, parents: flags&ParentSubdomains != 0, utf8: env.smtputf8()}
 	if !l.parents && env.Config != nil && (kind == MatchDomain || kind == MatchHostAddr) {
 		l.parents = ParentStyle(env, title)
 	}
@@ -78,8 +79,6 @@ func ParentStyle(env Env, name string) bool {
 	ok, _ := l.Match(context.Background(), name)
 	return ok
 }
-
-func (l *MatchList) utf8() bool { return l.env.smtputf8() }
 
 func (l *MatchList) parse(text string, negate bool, depth int) error {
 	items := SplitList(text)
@@ -109,7 +108,7 @@ func (l *MatchList) parse(text string, negate bool, depth int) error {
 			}
 			p.table = t
 		default:
-			p.text = Fold(item, l.utf8())
+			p.text = Fold(item, l.utf8)
 			l.prepareNetwork(&p)
 		}
 		l.patterns = append(l.patterns, p)
@@ -129,7 +128,7 @@ func (l *MatchList) parseFile(path string, negate bool, depth int) error {
 		}
 		l.env.Log.Error("%s", err)
 		spec := "non-existent:" + path
-		h := &handle{env: l.env, spec: spec, typ: "non-existent", name: path}
+		h := &handle{env: l.env, smtputf8: l.utf8, spec: spec, typ: "non-existent", name: path}
 		h.b = &unavailable{log: l.env.Log, spec: spec, reason: err}
 		l.patterns = append(l.patterns, pattern{negate: negate, table: h})
 		return nil
@@ -207,7 +206,7 @@ type subject struct {
 }
 
 func (l *MatchList) subject(key string, position int) subject {
-	s := subject{key: Fold(key, l.utf8()), how: l.kind}
+	s := subject{key: Fold(key, l.utf8), how: l.kind}
 	if l.kind == MatchHostAddr {
 		s.how = MatchDomain
 		if position > 0 {

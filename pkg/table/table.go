@@ -166,7 +166,7 @@ func OpenMode(env Env, spec string, mode Mode, flags Flags) (Table, error) {
 	if flags&UTF8Request != 0 && env.smtputf8() {
 		flags |= UTF8Active
 	}
-	h := &handle{env: env, spec: spec, typ: typ, name: name, mode: mode, flags: flags}
+	h := &handle{env: env, spec: spec, typ: typ, name: name, mode: mode, flags: flags, smtputf8: env.smtputf8()}
 	t, err := env.lookupType(typ, name)
 	var b Backend
 	if err == nil {
@@ -198,6 +198,7 @@ type handle struct {
 	spec, typ, name string
 	mode            Mode
 	flags           Flags
+	smtputf8        bool // UTF8Request has an effect
 	b               Backend
 }
 
@@ -273,7 +274,7 @@ func (h *handle) get(ctx context.Context, key string, flags Flags) (string, bool
 }
 
 func (h *handle) utf8(flags Flags) bool {
-	return flags&UTF8Request != 0 && h.env.smtputf8()
+	return flags&UTF8Request != 0 && h.smtputf8
 }
 
 func (h *handle) badValue(key, value string) {

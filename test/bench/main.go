@@ -55,21 +55,42 @@ var settings = []string{
 	"in_flow_delay = 0",
 }
 
-var showCPU bool
+var (
+	showCPU bool
+	only    string // measure only rows whose name contains this
+	suite   string // measure only this suite
+	dir     string // where the machines' files are
+)
 
 func main() {
 	n := flag.Int("n", 2000, "messages per throughput measurement")
 	rounds := flag.Int("rounds", 3, "rounds; the median counts")
-	only := flag.String("only", "", "measure only rows whose name contains this")
+	flag.StringVar(&only, "only", "", "measure only rows whose name contains this")
+	flag.StringVar(&suite, "suite", "", "measure only this suite: debian or ours")
+	flag.StringVar(&dir, "dir", "", "directory for the machines' files, to choose the file system; without it they are on an ext4 of their own, in a file")
 	flag.BoolVar(&showCPU, "cpu", false, "tell what a message costs each program, on standard error")
 	flag.Parse()
-	if err := bench(*n, *rounds, *only); err != nil {
+	if err := onDisk(func() error { return bench(*n, *rounds) }); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func bench(n, rounds int, only string) error {
+// onDisk calls f when dir is set.
+func onDisk(f func() error) error {
+	if dir != "" {
+		return f()
+	}
+	made, release, err := journal()
+	if err != nil {
+		return err
+	}
+	defer release()
+	dir = made
+	return f()
+}
+
+func bench(n, rounds int) error {
 	fmt.Printf("%d messages a throughput row, median of %d alternating rounds\n\n", n, rounds)
 	fmt.Println("| measurement | unit | Debian 3.7.11 | Posthaste | Posthaste is |")
 	fmt.Println("|---|---|---:|---:|---|")
@@ -80,7 +101,7 @@ func bench(n, rounds int, only string) error {
 		var got [2][]float64
 		for range rounds {
 			for _, s := range []world.Suite{world.Debian, world.Ours} {
-				if m.ours && s == world.Debian {
+				if m.ours && s == world.Debian || suite != "" && suite != s.String() {
 					continue
 				}
 				v, err := once(s, m, n)
@@ -90,14 +111,25 @@ func bench(n, rounds int, only string) error {
 				got[s] = append(got[s], v)
 			}
 		}
-		if m.ours {
-			fmt.Printf("| %s | %s | - | %.4g | |\n", m.name, m.unit, median(got[world.Ours]))
-			continue
-		}
-		debian, ours := median(got[world.Debian]), median(got[world.Ours])
-		fmt.Printf("| %s | %s | %.4g | %.4g | %s |\n", m.name, m.unit, debian, ours, verdict(m, debian, ours))
+		fmt.Println(row(m, got))
 	}
 	return queueRows(only)
+}
+
+// row is a line of the table.
+func row(m measure, got [2][]float64) string {
+	var cell [2]string
+	for s, v := range got {
+		cell[s] = "-"
+		if len(v) > 0 {
+			cell[s] = fmt.Sprintf("%.4g", median(v))
+		}
+	}
+	last := ""
+	if len(got[world.Debian]) > 0 && len(got[world.Ours]) > 0 {
+		last = " " + verdict(m, median(got[world.Debian]), median(got[world.Ours]))
+	}
+	return fmt.Sprintf("| %s | %s | %s | %s |%s |", m.name, m.unit, cell[world.Debian], cell[world.Ours], last)
 }
 
 func verdict(m measure, debian, ours float64) string {
@@ -114,11 +146,11 @@ func median(v []float64) float64 {
 
 // once makes a machine for one measurement.
 func once(s world.Suite, m measure, n int) (float64, error) {
-	w, err := world.New(world.Options{Suite: s, Main: settings})
+	w, release, err := machine(s)
 	if err != nil {
 		return 0, err
 	}
-	defer w.Close()
+	defer release()
 	if err := loadTools(w); err != nil {
 		return 0, err
 	}
@@ -130,6 +162,20 @@ func once(s world.Suite, m measure, n int) (float64, error) {
 		return 0, fmt.Errorf("%w\nlast log lines:\n%s", err, tail(w.Syslog(), 10))
 	}
 	return v, nil
+}
+
+// machine makes a machine in dir, with the settings and more.
+func machine(s world.Suite, more ...string) (*world.World, func(), error) {
+	own, err := os.MkdirTemp(dir, "machine")
+	if err != nil {
+		return nil, nil, err
+	}
+	w, err := world.New(world.Options{Suite: s, Dir: own, Main: slices.Concat(settings, more)})
+	if err != nil {
+		os.RemoveAll(own)
+		return nil, nil, err
+	}
+	return w, func() { w.Close(); os.RemoveAll(own) }, nil
 }
 
 // loadTools puts Debian's load generators and their libraries under
@@ -152,8 +198,9 @@ func load(w *world.World, sessions, n int, rcpt string) (float64, error) {
 	if r := world.Do(source, ""); r.Code != 0 {
 		return 0, fmt.Errorf("smtp-source: exit %d %s%s", r.Code, r.Out, r.Err)
 	}
+	sent := w.LogCounter("status=sent")
 	for limit := begin.Add(90 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		if w.CountLog("status=sent") >= n {
+		if sent() >= n {
 			took := time.Since(begin)
 			if showCPU && n > 1 {
 				report(w.Options.Suite, before, used(w), n)

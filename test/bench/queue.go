@@ -47,11 +47,11 @@ func queueRows(only string) error {
 }
 
 func fullQueue(s world.Suite) ([]time.Duration, error) {
-	w, err := world.New(world.Options{Suite: s, Main: append(settings, "defer_transports = smtp", "minimal_backoff_time = 1h", "maximal_backoff_time = 2h", "queue_run_delay = 1h")})
+	w, release, err := machine(s, "defer_transports = smtp", "minimal_backoff_time = 1h", "maximal_backoff_time = 2h", "queue_run_delay = 1h")
 	if err != nil {
 		return nil, err
 	}
-	defer w.Close()
+	defer release()
 	if err := loadTools(w); err != nil {
 		return nil, err
 	}

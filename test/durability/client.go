@@ -110,36 +110,55 @@ func (s *session) say(code, format string, a ...any) error {
 	return s.expect(code)
 }
 
+// A road is a way through the mail system: where a message goes, and how.
+type road struct {
+	sender, rcpt string
+	submitted    bool // with sendmail(1), not SMTP
+}
+
+// to is the road of a message by SMTP.
+func to(rcpt string) road { return road{sender: "a@sender.test", rcpt: rcpt} }
+
+func text(tag, end string) string {
+	return strings.ReplaceAll("Subject: "+tag+"\nMessage-ID: <"+tag+"@durability.test>\n\n"+strings.Repeat("some text of no importance\n", 40), "\n", end)
+}
+
 // deliver hands one message in; nil means it was promised.
-func deliver(w *world.World, tag, rcpt string) error {
+func deliver(w *world.World, tag string, way road) error {
+	if way.submitted {
+		if r := world.Do(w.As("bob", "sendmail", "-f", way.sender, way.rcpt), text(tag, "\n")); r.Code != 0 {
+			return fmt.Errorf("sendmail: exit %d", r.Code)
+		}
+		return nil
+	}
 	s, err := open(w)
 	if err != nil {
 		return err
 	}
 	defer s.conn.Close()
 	for _, step := range []struct{ code, line string }{
-		{"250", "HELO client.test"}, {"250", "MAIL FROM:<a@sender.test>"}, {"250", "RCPT TO:<" + rcpt + ">"}, {"354", "DATA"},
+		{"250", "HELO client.test"}, {"250", "MAIL FROM:<" + way.sender + ">"}, {"250", "RCPT TO:<" + way.rcpt + ">"}, {"354", "DATA"},
 	} {
 		if err := s.say(step.code, "%s", step.line); err != nil {
 			return err
 		}
 	}
-	if _, err := io.WriteString(s.conn, "Subject: "+tag+"\r\nMessage-ID: <"+tag+"@durability.test>\r\n\r\n"+strings.Repeat("some text of no importance\r\n", 40)); err != nil {
+	if _, err := io.WriteString(s.conn, text(tag, "\r\n")); err != nil {
 		return err
 	}
 	return s.say("250", ".")
 }
 
-// sendAll delivers n messages by several clients, each message until it is
-// promised or stop is closed.
-func sendAll(w *world.World, l *ledger, prefix, rcpt string, n, clients int, stop <-chan struct{}) {
+// sendAll delivers n messages by several clients, on one road after the other,
+// each message until it is promised or stop is closed.
+func sendAll(w *world.World, l *ledger, prefix string, roads []road, n, clients int, stop <-chan struct{}) {
 	var wait sync.WaitGroup
 	next := make(chan int)
 	for range clients {
 		wait.Go(func() {
 			for i := range next {
 				tag := fmt.Sprintf("%s%05d", prefix, i)
-				for deliver(w, tag, rcpt) != nil {
+				for deliver(w, tag, roads[i%len(roads)]) != nil {
 					l.retried()
 					select {
 					case <-stop:

@@ -127,7 +127,7 @@ func keepSending(w *world.World, l *ledger, refused *refusals, prefix, rcpt stri
 		default:
 		}
 		tag := fmt.Sprintf("%s%05d", prefix, i)
-		if err := deliver(w, tag, rcpt); err != nil {
+		if err := deliver(w, tag, to(rcpt)); err != nil {
 			refused.note(err)
 			time.Sleep(20 * time.Millisecond)
 			continue
@@ -179,8 +179,8 @@ func TestReloadStorm(t *testing.T) {
 		wait.Go(func() {
 			for i := range next {
 				tag := fmt.Sprintf("reload%05d", i)
-				err := deliver(w, tag, "alice@mail.example.com")
-				for ; err != nil; err = deliver(w, tag, "alice@mail.example.com") {
+				err := deliver(w, tag, to("alice@mail.example.com"))
+				for ; err != nil; err = deliver(w, tag, to("alice@mail.example.com")) {
 					failed.note(err)
 					time.Sleep(50 * time.Millisecond)
 				}

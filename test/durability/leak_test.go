@@ -37,11 +37,11 @@ func TestNoLeaks(t *testing.T) {
 					case 0, 1:
 						hangUp(w, i)
 					case 2:
-						deliver(w, tag, "nobody@mail.example.com")
+						deliver(w, tag, to("nobody@mail.example.com"))
 					case 3:
-						deliver(w, tag, "x@deferred.test")
+						deliver(w, tag, to("x@deferred.test"))
 					default:
-						deliver(w, tag, "alice@mail.example.com")
+						deliver(w, tag, to("alice@mail.example.com"))
 					}
 				}
 			})

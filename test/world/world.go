@@ -497,6 +497,21 @@ func (w *World) CountLog(text string) int {
 	return bytes.Count(w.lines.Bytes(), []byte(text))
 }
 
+// LogCounter returns a function that tells how often text is in the syslog so
+// far; it reads only what is new since its last call.
+func (w *World) LogCounter(text string) func() int {
+	n, from := 0, 0
+	return func() int {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		fresh := w.lines.Bytes()[from:]
+		whole := bytes.LastIndexByte(fresh, '\n') + 1
+		n += bytes.Count(fresh[:whole], []byte(text))
+		from += whole
+		return n
+	}
+}
+
 // WaitLog waits until the syslog has a line with all of the texts.
 func (w *World) WaitLog(patience time.Duration, texts ...string) (string, error) {
 	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {

@@ -68,8 +68,8 @@ type daemon struct {
 	bounce  bouncer
 	verify  verifier
 	isLocal func(ctx context.Context, domain string) (bool, error)
-	trigger func(ctx context.Context) // tells the queue manager
-	held    func()                    // a message went on hold: gives its flow token back
+	trigger func() // tells the queue manager
+	held    func() // a message went on hold: gives its flow token back
 	now     func() time.Time
 	maps    maps
 

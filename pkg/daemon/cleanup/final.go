@@ -53,7 +53,8 @@ func (s *session) putSize() {
 	}
 }
 
-// commit puts the message on stable storage and tells the queue manager.
+// commit puts the message on stable storage. The queue manager is told after
+// the client.
 func (s *session) commit() bool {
 	hold := s.flags&proto.FlagHold != 0
 	if hold {
@@ -70,7 +71,7 @@ func (s *session) commit() bool {
 		s.d.held()
 		return true
 	}
-	s.d.trigger(s.ctx)
+	s.queued = true
 	return true
 }
 

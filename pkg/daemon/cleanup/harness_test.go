@@ -445,7 +445,7 @@ func (r ruleTable) Flags() table.Flags { return table.Pattern }
 func (r ruleTable) Close() error       { return nil }
 
 // wake counts a trigger, as far as there is room.
-func (w *world) wake(context.Context) {
+func (w *world) wake() {
 	select {
 	case w.woken <- struct{}{}:
 	default:

@@ -49,6 +49,10 @@ func (d *daemon) setup(rt *service.Runtime) (err error) {
 	return err
 }
 
+// triggerEvery is the least time between two messages to the queue manager:
+// when mail comes faster than this one look at the queue finds several.
+const triggerEvery = 3 * time.Millisecond
+
 // start makes the clients of other services; no connection is opened yet.
 func (d *daemon) start(_ context.Context, rt *service.Runtime) error {
 	c := rt.Config
@@ -56,13 +60,14 @@ func (d *daemon) start(_ context.Context, rt *service.Runtime) error {
 	d.rewrite = rewrite.New(rewrite.FromConfig(c, rt.Log))
 	d.bounce = &bounce.Client{Dialer: dial.Dialer{Timeout: c.Duration("ipc_timeout"), Log: rt.Log}}
 	d.verify = verify.New(verify.FromConfig(c, rt.Log))
-	d.trigger = func(ctx context.Context) {
+	wake := trigger.Group{Every: triggerEvery, Send: func() {
 		// No queue manager, no harm: it scans the queue when it starts.
-		err := trigger.Send(context.WithoutCancel(ctx), dial.Public, d.set.queueService, "W")
+		err := trigger.Send(context.Background(), dial.Public, d.set.queueService, "W")
 		if errors.Is(err, fs.ErrNotExist) {
 			d.log.Warn("unable to look up %s/%s: %s", dial.Public, d.set.queueService, maillog.Errno(err))
 		}
-	}
+	}}
+	d.trigger = wake.Trigger
 	d.held = func() { rt.FlowControl.Put(1) }
 	return nil
 }

@@ -40,6 +40,7 @@ type session struct {
 	status proto.Status
 	reason string
 	ended  bool // the end record was seen
+	queued bool // it is in the incoming queue, whole and durable
 
 	// what becomes of the next record; nil once nothing more is wanted
 	segment func(s *session, t record.Type, data []byte)
@@ -129,7 +130,11 @@ func (d *daemon) serve(ctx context.Context, conn net.Conn, name string) error {
 	s.read(in, name)
 	s.inspect()
 	committed = s.finish()
-	return proto.Reply(conn, proto.Result{Status: s.status, Reason: s.reason})
+	err = proto.Reply(conn, proto.Result{Status: s.status, Reason: s.reason})
+	if s.queued {
+		d.trigger()
+	}
+	return err
 }
 
 // begin reads the flags and writes the place of the size record.

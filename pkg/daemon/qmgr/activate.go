@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"syscall"
 	"time"
 
 	"posthaste/pkg/daemon/qmgr/envelope"
@@ -96,16 +97,17 @@ func (m *manager) open(msg *message) ([]deliver.Recipient, bool) {
 		return nil, false
 	}
 	msg.env = env
-	info, err := f.Stat()
-	if err != nil {
-		m.log.Warn("%s: fstat: %v", id, maillog.Errno(err))
+	var st syscall.Stat_t
+	if errno := quick.Fstat(f, &st); errno != 0 {
+		m.log.Warn("%s: fstat: %v", id, maillog.Errno(errno))
 		m.putBack(id, queue.Deferred, m.minimalBackoff)
 		return nil, false
 	}
-	msg.expire = info.Mode()&queue.ModeExpire != 0
-	if info.Mode()&queue.ModeUnthrottle != 0 {
+	mode := fs.FileMode(st.Mode) & fs.ModePerm
+	msg.expire = mode&queue.ModeExpire != 0
+	if mode&queue.ModeUnthrottle != 0 {
 		msg.unthrottle, msg.ignoreDefer = true, true
-		if err := f.Chmod(info.Mode().Perm() &^ queue.ModeUnthrottle); err != nil {
+		if err := f.Chmod(mode &^ queue.ModeUnthrottle); err != nil {
 			m.log.Warn("%s: fchmod: %v", id, maillog.Errno(err))
 		}
 	}

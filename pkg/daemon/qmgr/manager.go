@@ -13,6 +13,7 @@ import (
 	"posthaste/pkg/ipc/rewrite"
 	"posthaste/pkg/ipc/verify"
 	"posthaste/pkg/spool/queue"
+	"posthaste/pkg/sys/crew"
 	"posthaste/pkg/sys/flow"
 	"posthaste/pkg/sys/maillog"
 	"posthaste/pkg/table"
@@ -47,6 +48,7 @@ type manager struct {
 	ids       map[string]bool // queue ids being activated or in memory
 	readers   pool
 	finishers pool
+	talkers   *crew.Crew // to delivery agents
 	incoming  *scanner
 	deferred  *scanner
 	favour    bool      // deferred gets the next place
@@ -74,8 +76,9 @@ func newManager(c *conf.Config, log *maillog.Logger, spool *queue.Spool, tokens 
 		events:     make(chan func(), 1024),
 		started:    make(chan struct{}),
 		ids:        make(map[string]bool),
-		readers:    pool{max: maxReaders},
-		finishers:  pool{max: maxFinishers},
+		readers:    pool{crew: crew.New(), max: maxReaders},
+		talkers:    crew.New(),
+		finishers:  pool{crew: crew.New(), max: maxFinishers},
 	}
 	slow := local
 	slow.Timeout = noticeTimeout
@@ -193,7 +196,7 @@ func (m *manager) act() {
 func (m *manager) do(a sched.Action) {
 	switch a.Kind {
 	case sched.Connect:
-		go m.deliver(a.Transport, a.Delay)
+		m.talkers.Go(func() { m.deliver(a.Transport, a.Delay) })
 	case sched.Refill:
 		m.readMore(a.Message, a.N)
 	case sched.BatchDone:
@@ -332,6 +335,7 @@ func (m *manager) finish(sm *sched.Message) {
 // pool runs functions in goroutines, at most max at once; further ones wait. It
 // belongs to the owner goroutine: each function posts a call of done when it ends.
 type pool struct {
+	crew    *crew.Crew
 	max     int
 	running int
 	waiting []func()
@@ -345,7 +349,7 @@ func (p *pool) run(f func()) {
 		return
 	}
 	p.running++
-	go f()
+	p.crew.Go(f)
 }
 
 func (p *pool) done() {
@@ -357,5 +361,5 @@ func (p *pool) done() {
 	f := p.waiting[0]
 	p.waiting[0] = nil
 	p.waiting = p.waiting[1:]
-	go f()
+	p.crew.Go(f)
 }

@@ -1,12 +1,13 @@
 package dial
 
 import (
-	"errors"
 	"io"
 	"net"
 	"sync"
 	"syscall"
 	"time"
+
+	"posthaste/pkg/sys/sock"
 )
 
 // Kept is a connection that can wait for its next use.
@@ -123,9 +124,7 @@ func Readable(conn net.Conn) bool {
 	}
 	readable := true
 	err = raw.Read(func(fd uintptr) bool {
-		var b [1]byte
-		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		readable = !errors.Is(err, syscall.EAGAIN)
+		readable = sock.Readable(fd)
 		return true
 	})
 	return err != nil || readable

@@ -305,10 +305,14 @@ func (s *Spool) Due(queue, id string) (at time.Time, ok bool) {
 	var st unix.Statx_t
 	if path := s.Path(queue, id); queue == Incoming && path != "" {
 		const ready = syscall.S_IFREG | uint16(ModeReady)
-		switch errno := quick.Lstat(path, &st); {
+		errno := quick.Lstat(path, &st)
+		kind := st.Mode & (syscall.S_IFMT | uint16(ModeReady))
+		switch {
 		case errno == syscall.ENOENT:
 			return time.Time{}, false
-		case errno == 0 && st.Nlink == 1 && st.Mode&(syscall.S_IFMT|uint16(ModeReady)) == ready:
+		case errno == 0 && kind != ready && kind&syscall.S_IFMT == syscall.S_IFREG: // being written
+			return time.Time{}, false
+		case errno == 0 && st.Nlink == 1 && kind == ready:
 			return time.Unix(st.Mtime.Sec, int64(st.Mtime.Nsec)), true
 		}
 	}

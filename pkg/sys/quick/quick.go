@@ -8,7 +8,7 @@
 // The price is that all goroutines of the process wait (with one processor,
 // see service.Tune) when such a call has to wait for the disk. Postfix's
 // processes wait there, too, one by one; what is known to wait, fsync and the
-// writing of much data, is not here.
+// writing of large pieces, is not here.
 //
 // Errors are numbers, 0 for none, unless said otherwise.
 package quick
@@ -197,4 +197,39 @@ func ReadAt(f *os.File, b []byte, offset int64) (int, error) {
 		err = nil
 	}
 	return n, err
+}
+
+// atOnce is how much is written without telling the scheduler: such pieces go
+// to memory, unless the disk is so far behind that the kernel holds back who
+// writes.
+const atOnce = 64 << 10
+
+// Write is f.Write, quick for pieces that are not large.
+func Write(f *os.File, b []byte) (int, error) {
+	if len(b) == 0 || len(b) > atOnce {
+		return f.Write(b)
+	}
+	n, _, errno := unix.RawSyscall(unix.SYS_WRITE, f.Fd(), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
+	runtime.KeepAlive(f)
+	switch {
+	case errno != 0: // once more, to be worded or repeated
+		return f.Write(b)
+	case int(n) < len(b):
+		rest, err := f.Write(b[n:])
+		return int(n) + rest, err
+	}
+	return len(b), nil
+}
+
+// WriteAt is f.WriteAt, quick for pieces that are not large.
+func WriteAt(f *os.File, b []byte, offset int64) (int, error) {
+	if strconv.IntSize == 32 || len(b) == 0 || len(b) > atOnce || offset < 0 {
+		return f.WriteAt(b, offset)
+	}
+	n, _, errno := unix.RawSyscall6(unix.SYS_PWRITE64, f.Fd(), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), uintptr(offset), 0, 0)
+	runtime.KeepAlive(f)
+	if errno != 0 || int(n) < len(b) {
+		return f.WriteAt(b, offset)
+	}
+	return len(b), nil
 }

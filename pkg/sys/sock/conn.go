@@ -315,3 +315,11 @@ func (r rawConn) until(d *direction, f func(fd uintptr) bool) error {
 		return unix.EAGAIN
 	})
 }
+
+// Readable tells whether a read of the socket fd would return at once: there
+// is data, the end, or an error.
+func Readable(fd uintptr) bool {
+	var b [1]byte
+	_, err := call(unix.SYS_RECVFROM, int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	return err != unix.EAGAIN
+}
