@@ -12,6 +12,7 @@ import (
 
 // TestTLSRequest compares what tlsproxy is asked.
 func TestTLSRequest(t *testing.T) {
+	t.Parallel()
 	var asked [2]string
 	for i, suite := range []world.Suite{world.Debian, world.Ours} {
 		rows := []*row{{name: "fake", port: 20001, settings: []string{"tlsproxy_service_name = fake", "postscreen_pipelining_enable = yes",

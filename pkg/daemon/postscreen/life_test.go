@@ -55,11 +55,13 @@ func (c *talk) expect(line, reply string) {
 // Each suite with the other's postscreen, or with the other's programs around it:
 // mail that is handed over is delivered, TLS and DNS lists work.
 func TestInterchange(t *testing.T) {
+	t.Parallel()
 	for _, o := range []world.Options{
 		{Suite: world.Debian, Swap: []string{"postscreen"}}, {Suite: world.Ours, Swap: []string{"postscreen"}},
 		{Suite: world.Debian, Swap: []string{"smtpd"}}, {Suite: world.Debian, Swap: []string{"dnsblog", "tlsproxy", "master"}}, {Suite: world.Ours, Swap: []string{"master"}},
 	} {
 		t.Run(fmt.Sprint(o.Suite, o.Swap), func(t *testing.T) {
+			t.Parallel()
 			rows := []*row{{name: "plain", port: 20001}, {name: "deep", port: 20002, settings: []string{"postscreen_pipelining_enable = yes", "postscreen_dnsbl_sites = two.test multi.test",
 				"postscreen_dnsbl_threshold = 2", "postscreen_dnsbl_action = enforce", "postscreen_greet_wait = 3s"}}}
 			w := screens(t, o, rows)
@@ -101,8 +103,10 @@ func TestInterchange(t *testing.T) {
 // A reload, or a table that changes, lets open sessions end in their own time
 // while a successor has the cache.
 func TestDrain(t *testing.T) {
+	t.Parallel()
 	for _, o := range []world.Options{{Suite: world.Ours}, {Suite: world.Debian, Swap: []string{"postscreen"}}} {
 		t.Run(fmt.Sprint(o.Suite, o.Swap), func(t *testing.T) {
+			t.Parallel()
 			rows := []*row{{name: "deep", port: 20001, settings: []string{"postscreen_pipelining_enable = yes", "postscreen_greet_wait = 1s",
 				"postscreen_access_list = hash:/etc/postfix/drain"}}}
 			w := screens(t, o, rows)
@@ -119,6 +123,10 @@ func TestDrain(t *testing.T) {
 			if r := w.Sh("postfix reload"); r.Code != 0 {
 				t.Fatal(r)
 			}
+			for end := time.Now().Add(5 * time.Second); w.CountLog("reload -- version") < 2 && time.Now().Before(end); { // it goes on behind the command's back
+				time.Sleep(20 * time.Millisecond)
+			}
+			time.Sleep(300 * time.Millisecond)
 			second := open("127.8.0.2")
 			time.Sleep(1100 * time.Millisecond)
 			if r := w.Sh("echo 127.8.0.8 permit >>/etc/postfix/drain && postmap hash:/etc/postfix/drain"); r.Code != 0 {
@@ -160,6 +168,7 @@ func TestDrain(t *testing.T) {
 // The cache can be a proxied table, in which several may write, or none at all;
 // one in a directory of somebody else's is put elsewhere.
 func TestCacheTables(t *testing.T) {
+	t.Parallel()
 	rows := []*row{{name: "proxied", port: 20001, settings: []string{"postscreen_cache_map = proxy:btree:$data_directory/shared"}},
 		{name: "none", port: 20002, settings: []string{"postscreen_cache_map ="}},
 		{name: "wrongdir", port: 20004, settings: []string{"postscreen_cache_map = btree:/etc/postfix/elsewhere"}}}

@@ -75,7 +75,7 @@ func answer(w mdns.ResponseWriter, q *mdns.Msg) {
 }
 
 // common are the settings of all rows; a row's own come after them.
-var common = []string{"mynetworks = 192.0.2.9", "postscreen_greet_wait = 1s", "smtpd_tls_chain_files = /etc/postfix/server.pem",
+var common = []string{"mynetworks = 192.0.2.9", "postscreen_greet_wait = 2s", "smtpd_tls_chain_files = /etc/postfix/server.pem",
 	"smtpd_tls_cert_file =", "smtpd_tls_key_file =", "smtpd_tls_security_level = may", "smtpd_peername_lookup = no", "smtpd_relay_restrictions = reject_unauth_destination",
 	"virtual_mailbox_domains = inbox.test", "virtual_mailbox_maps = static:all", "virtual_transport = discard:", "smtpd_client_connection_count_limit = 0",
 	"postscreen_client_connection_count_limit = 50", "default_process_limit = 200", "smtpd_forbid_bare_newline = no", "smtpd_forbid_unauth_pipelining = no"}
@@ -192,7 +192,7 @@ func run(t testing.TB, o world.Options, rows []*row) result {
 	res := result{said: map[string][]string{}, logs: map[string][]string{}}
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	places := make(chan struct{}, 24)
+	places := make(chan struct{}, 32)
 	start := time.Now()
 	for _, r := range rows {
 		for _, s := range r.scenarios {
