@@ -4,7 +4,7 @@ DESTDIR ?=
 BUILD   := build
 export CGO_ENABLED ?= 1
 
-DAEMONS  := anvil bounce cleanup discard dnsblog error flush fsstone lmtp local master nqmgr oqmgr pickup pipe postlogd proxymap qmgr qmqpd scache showq smtp smtpd spawn tlsmgr tlsproxy trivial-rewrite verify virtual
+DAEMONS  := anvil bounce cleanup discard dnsblog error flush fsstone lmtp local master nqmgr oqmgr pickup pipe postlogd postscreen proxymap qmgr qmqpd scache showq smtp smtpd spawn tlsmgr tlsproxy trivial-rewrite verify virtual
 SBIN     := postalias postcat postconf postdrop postfix postkick postlock postlog postmap postmulti postqueue postsuper posttls-finger qmqp-sink qmqp-source qshape rmail sendmail smtp-sink smtp-source
 BINLINKS := mailq newaliases
 

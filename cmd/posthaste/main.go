@@ -43,6 +43,7 @@ import (
 	"posthaste/pkg/daemon/pickup"
 	"posthaste/pkg/daemon/pipe"
 	"posthaste/pkg/daemon/postlogd"
+	"posthaste/pkg/daemon/postscreen"
 	"posthaste/pkg/daemon/proxymap"
 	"posthaste/pkg/daemon/qmgr"
 	"posthaste/pkg/daemon/qmqpd"
@@ -86,6 +87,7 @@ var programs = map[string]func(args []string) int{
 	"postlock":        postlock.Main,
 	"postlog":         postlog.Main,
 	"postlogd":        postlogd.Main,
+	"postscreen":      postscreen.Main,
 	"postmap":         postmap.Main,
 	"postmulti":       postmulti.Main,
 	"postqueue":       postqueue.Main,

@@ -20,6 +20,8 @@ func (v *server) drain(told bool) {
 	}
 	switch {
 	case told || v.active == 0: // our end is news enough
+	case v.supervised:
+		defer v.release()
 	case v.ours:
 		v.status.send(StatusLeaving)
 	case !v.full:

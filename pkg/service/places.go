@@ -14,7 +14,7 @@ import (
 const (
 	minUnlimited  = 50
 	maxUnlimited  = 4000
-	filesAnClient = 16 // open files that one client may cost
+	filesAnClient = 16 // open files that one client may cost, unless the daemon knows better
 )
 
 // places is the number of clients served at once: the process limit of our
@@ -39,7 +39,7 @@ func (p *process) places(c *conf.Config) int {
 		limit = rowLimit(c, p.o.name, p.o.transport)
 	}
 	if limit == 0 || limit == 1 && p.s.Kind != Single {
-		return unlimited()
+		return unlimited(p.s)
 	}
 	return limit
 }
@@ -57,11 +57,15 @@ func rowLimit(c *conf.Config, name, transport string) int {
 	return c.Int("default_process_limit")
 }
 
-// unlimited is the number of clients that the limit on open files allows.
-func unlimited() int {
+// unlimited is the number of clients that the limit on open files allows. A
+// daemon that says what a client costs is not held to maxUnlimited.
+func unlimited(s *Service) int {
 	var r unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &r); err != nil {
 		return minUnlimited
+	}
+	if s.Files > 0 {
+		return int(max(r.Cur/uint64(s.Files), minUnlimited))
 	}
 	return int(min(max(r.Cur/filesAnClient, minUnlimited), maxUnlimited))
 }

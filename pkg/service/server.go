@@ -53,6 +53,8 @@ type server struct {
 	dog       time.Duration
 	ipc       time.Duration
 
+	supervised bool // our parent is the child of master, and waits for us
+
 	crew     *crew.Crew    // serves the clients
 	requests chan struct{} // places for requests of Multi daemons
 
@@ -78,7 +80,7 @@ func newServer(p *process, lock *acceptLock) *server {
 		s: p.s, rt: p.rt, log: p.log, lock: lock,
 		ours: p.env(EnvLimit) != "", conns: map[*Conn]struct{}{},
 		maxIdle: c.Duration("max_idle"), ipc: c.Duration("ipc_timeout"),
-		idleSince: time.Now(), unlimited: unlimited(), crew: crew.New(),
+		idleSince: time.Now(), unlimited: unlimited(p.s), crew: crew.New(), supervised: p.alive > 0,
 	}
 	wake, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
 	if err != nil {
@@ -276,7 +278,10 @@ func (v *server) tableChanged() bool {
 	v.tables.Lock()
 	defer v.tables.Unlock()
 	name, changed := v.s.TableChanged()
-	if changed {
+	switch {
+	case changed && v.s.Kind == Event:
+		v.log.Info("table %s has changed - finishing in the background", name)
+	case changed:
 		v.log.Info("table %s has changed -- restarting", name)
 	}
 	return changed

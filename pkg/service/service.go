@@ -60,6 +60,7 @@ type Service struct {
 	Watchdog   string // name of the time parameter; "" is daemon_timeout, for Event, Trigger and Dgram 1000s
 	Quick      bool   // Trigger returns at once and may be called several times at a time: no place is taken for it (qmgr)
 	Arguments  bool   // takes arguments after its options (otherwise they are a fatal error)
+	Files      int    // open files that a client costs, for daemons without a process limit; 0 is 16
 	Options    string // own option letters beside the common ones, as for getopt ("x:y"); values in Runtime.Options
 
 	Setup    func(rt *Runtime) error                                 // as root, before chroot: open tables, sockets, files

@@ -2,6 +2,7 @@ package service
 
 import (
 	"os"
+	"os/signal"
 	"strconv"
 	"strings"
 	"syscall"
@@ -16,8 +17,8 @@ import (
 // clients on after master has seen it end (spec §1.8), and a Go program cannot
 // fork: master's child waits, and the daemon proper is its child. The parent
 // ends when the daemon does, with the same status, or at once when master
-// closes the status channel, and so lets a successor start while the daemon
-// drains. It reports false in the daemon proper.
+// closes the status channel or the daemon says so, and so lets a successor start
+// while the daemon drains. It reports false in the daemon proper.
 func (p *process) supervise(argv, env []string) (code int, parent bool) {
 	if p.env(envStatusPid) != "" {
 		p.alive = ListenFD + p.o.sockets
@@ -35,6 +36,8 @@ func (p *process) supervise(argv, env []string) (code int, parent bool) {
 		files = append(files, uintptr(ListenFD+i))
 	}
 	files = append(files, uintptr(alive[0]))
+	release := make(chan os.Signal, 1)
+	signal.Notify(release, releaseSignal)
 	childEnv := append(append([]string{}, env...), envStatusPid+"="+strconv.Itoa(os.Getpid()))
 	pid, err := syscall.ForkExec(self, argv, &syscall.ProcAttr{Env: childEnv, Files: files})
 	if err != nil {
@@ -61,8 +64,17 @@ func (p *process) supervise(argv, env []string) (code int, parent bool) {
 		return code, true
 	case <-gone:
 		return 0, true
+	case <-release:
+		return 0, true
 	}
 }
+
+// releaseSignal tells the supervisor that the daemon drains.
+const releaseSignal = syscall.SIGUSR1
+
+// release lets the supervisor end, so that master, who counts it, can start a
+// successor while our last clients are being served.
+func (v *server) release() { _ = syscall.Kill(os.Getppid(), releaseSignal) }
 
 func wait(pid int) int {
 	var status syscall.WaitStatus

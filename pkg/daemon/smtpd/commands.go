@@ -108,57 +108,6 @@ func (s *session) cmdHelo(args []smtp.Token) bool {
 	return true
 }
 
-// ehloKeywords is a set of EHLO keywords that are not announced.
-type ehloKeywords uint32
-
-const (
-	no8BITMIME ehloKeywords = 1 << iota
-	noAUTH
-	noETRN
-	noPIPELINING
-	noSIZE
-	noVERP
-	noVRFY
-	noXCLIENT
-	noXFORWARD
-	noSTARTTLS
-	noENHANCED
-	noDSN
-	noSMTPUTF8
-	noCHUNKING
-	silentDiscard
-)
-
-var ehloNames = [...]string{"8BITMIME", "AUTH", "ETRN", "PIPELINING", "SIZE", "VERP", "VRFY", "XCLIENT", "XFORWARD",
-	"STARTTLS", "ENHANCEDSTATUSCODES", "DSN", "SMTPUTF8", "CHUNKING", "SILENT-DISCARD"}
-
-// loggedSMTPUTF8 is how the original's log calls that keyword.
-const loggedSMTPUTF8 = "EHLO_MASK_SMTPUTF8"
-
-func parseKeywords(list string) ehloKeywords {
-	var mask ehloKeywords
-	for _, word := range strings.FieldsFunc(list, func(r rune) bool { return strings.ContainsRune(", \t\r\n", r) }) {
-		for i, name := range ehloNames {
-			if strings.EqualFold(word, name) {
-				mask |= 1 << i
-			}
-		}
-	}
-	return mask
-}
-
-func (k ehloKeywords) String() string {
-	var words []string
-	for i, name := range ehloNames {
-		if k&(1<<i) == noSMTPUTF8 {
-			words = append(words, loggedSMTPUTF8)
-		} else if k&(1<<i) != 0 {
-			words = append(words, name)
-		}
-	}
-	return strings.Join(words, " ")
-}
-
 // loadDiscard finds the keywords to suppress for this client.
 func (s *session) loadDiscard() {
 	list := s.srv.set.discardKeywords
@@ -168,7 +117,7 @@ func (s *session) loadDiscard() {
 			list = value
 		}
 	}
-	s.discard = parseKeywords(list)
+	s.discard = smtp.ParseKeywords(list)
 }
 
 func (s *session) cmdEhlo(args []smtp.Token) bool {
@@ -185,7 +134,7 @@ func (s *session) cmdEhlo(args []smtp.Token) bool {
 		return false
 	}
 	s.proto = "ESMTP"
-	if s.discard != 0 && s.discard&(silentDiscard|noENHANCED) == 0 {
+	if s.discard != 0 && s.discard&(smtp.SilentDiscard|smtp.NoENHANCED) == 0 {
 		s.log.Info("discarding EHLO keywords: %s", s.discard)
 	}
 	if s.milterRefusesMail() {
@@ -193,32 +142,32 @@ func (s *session) cmdEhlo(args []smtp.Token) bool {
 		return true
 	}
 	lines := []string{set.hostname}
-	add := func(unless ehloKeywords, on bool, line string) {
+	add := func(unless smtp.Keywords, on bool, line string) {
 		if on && s.discard&unless == 0 {
 			lines = append(lines, line)
 		}
 	}
-	add(noPIPELINING, true, "PIPELINING")
+	add(smtp.NoPIPELINING, true, "PIPELINING")
 	size := "SIZE"
 	if set.messageSize > 0 {
 		size = fmt.Sprintf("SIZE %d", set.messageSize)
 	}
-	add(noSIZE, true, size)
-	add(noVRFY, !set.disableVrfy, "VRFY")
-	add(noETRN, true, "ETRN")
-	add(noSTARTTLS, s.offersTLS(), "STARTTLS")
+	add(smtp.NoSIZE, true, size)
+	add(smtp.NoVRFY, !set.disableVrfy, "VRFY")
+	add(smtp.NoETRN, true, "ETRN")
+	add(smtp.NoSTARTTLS, s.offersTLS(), "STARTTLS")
 	for _, line := range s.authLines() {
-		add(noAUTH, true, line)
+		add(smtp.NoAUTH, true, line)
 	}
 	for _, f := range []struct {
 		name   string
-		unless ehloKeywords
+		unless smtp.Keywords
 		p      permission
 		line   string
 	}{
-		{"XVERP", noVERP, s.verpAllowed(), "XVERP"},
-		{"XCLIENT", noXCLIENT, s.xclient, "XCLIENT NAME ADDR PROTO HELO REVERSE_NAME PORT LOGIN DESTADDR DESTPORT"},
-		{"XFORWARD", noXFORWARD, s.xforward, "XFORWARD NAME ADDR PROTO HELO SOURCE PORT IDENT"},
+		{"XVERP", smtp.NoVERP, s.verpAllowed(), "XVERP"},
+		{"XCLIENT", smtp.NoXCLIENT, s.xclient, "XCLIENT NAME ADDR PROTO HELO REVERSE_NAME PORT LOGIN DESTADDR DESTPORT"},
+		{"XFORWARD", smtp.NoXFORWARD, s.xforward, "XFORWARD NAME ADDR PROTO HELO SOURCE PORT IDENT"},
 	} {
 		if f.p.failed && s.discard&f.unless == 0 {
 			s.log.Warn("don't know if EHLO feature %s should be announced to %s", f.name, s.peer.namaddr)
@@ -227,11 +176,11 @@ func (s *session) cmdEhlo(args []smtp.Token) bool {
 		}
 		add(f.unless, f.p.granted, f.line)
 	}
-	add(noENHANCED, true, "ENHANCEDSTATUSCODES")
-	add(no8BITMIME, true, "8BITMIME")
-	add(noDSN, true, "DSN")
-	add(noSMTPUTF8, set.utf8, "SMTPUTF8")
-	add(noCHUNKING, true, "CHUNKING")
+	add(smtp.NoENHANCED, true, "ENHANCEDSTATUSCODES")
+	add(smtp.No8BITMIME, true, "8BITMIME")
+	add(smtp.NoDSN, true, "DSN")
+	add(smtp.NoSMTPUTF8, set.utf8, "SMTPUTF8")
+	add(smtp.NoCHUNKING, true, "CHUNKING")
 	s.reply("%s", "250 "+strings.Join(lines, "\r\n250 "))
 	return true
 }

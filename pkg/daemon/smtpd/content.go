@@ -301,7 +301,7 @@ const (
 const maxChunk = 1<<62 - 1
 
 func (s *session) cmdBDAT(args []smtp.Token) bool {
-	if s.discard&noCHUNKING != 0 {
+	if s.discard&smtp.NoCHUNKING != 0 {
 		s.classes |= classProtocol
 		s.reply("521 5.5.1 Error: command not implemented")
 		return false

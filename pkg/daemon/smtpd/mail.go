@@ -145,7 +145,7 @@ func (s *session) cmdMail(args []smtp.Token) bool {
 	}
 	tx := &transaction{rewriting: "remote", arrival: s.srv.now(), mailLine: s.line}
 	for _, a := range args[3:] {
-		if set.utf8 && s.discard&noSMTPUTF8 == 0 && strings.EqualFold(a.Text, "SMTPUTF8") {
+		if set.utf8 && s.discard&smtp.NoSMTPUTF8 == 0 && strings.EqualFold(a.Text, "SMTPUTF8") {
 			tx.utf8 = true
 		}
 	}
@@ -251,7 +251,7 @@ func (s *session) mailParameter(tx *transaction, arg string) string {
 		return s.verpParameter(tx, value, hasValue)
 	case key == "RET" && hasValue:
 		ret, ok := dsn.ParseRet(value)
-		if s.discard&noDSN != 0 {
+		if s.discard&smtp.NoDSN != 0 {
 			return dsnOff
 		}
 		if !ok || tx.ret != 0 {
@@ -259,7 +259,7 @@ func (s *session) mailParameter(tx *transaction, arg string) string {
 		}
 		tx.ret = ret
 	case key == "ENVID" && hasValue:
-		if s.discard&noDSN != 0 {
+		if s.discard&smtp.NoDSN != 0 {
 			return dsnOff
 		}
 		id, err := dsn.XtextDecode(value)
@@ -445,7 +445,7 @@ func (s *session) rcptParameter(r *recipientOptions, arg string) string {
 	const dsnOff = "501 5.7.1 DSN support is disabled"
 	switch key := strings.ToUpper(name); {
 	case key == "NOTIFY" && ok:
-		if s.discard&noDSN != 0 {
+		if s.discard&smtp.NoDSN != 0 {
 			return dsnOff
 		}
 		notify, err := dsn.ParseNotify(strings.Join(notifyWords(value), ",")) // empty words do no harm
@@ -455,7 +455,7 @@ func (s *session) rcptParameter(r *recipientOptions, arg string) string {
 		}
 		r.notify = notify
 	case key == "ORCPT" && ok:
-		if s.discard&noDSN != 0 {
+		if s.discard&smtp.NoDSN != 0 {
 			return dsnOff
 		}
 		original, ok := decodeORCPT(value)

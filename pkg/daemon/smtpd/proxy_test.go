@@ -3,7 +3,6 @@ package smtpd
 import (
 	"net"
 	"os"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -137,44 +136,6 @@ func TestProxyAddress(t *testing.T) {
 			t.Errorf("%s: %s %s", in, network, address)
 		}
 	}
-}
-
-func mustUnquote(t testing.TB, text string) string {
-	raw, err := strconv.Unquote(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return raw
-}
-
-// FuzzProxyHeader asserts that an accepted header lies within the data and has
-// valid addresses.
-func FuzzProxyHeader(f *testing.F) {
-	for _, s := range readScripts(f, "testdata/sessions/haproxy.txt") {
-		for _, step := range s.steps {
-			if raw, ok := strings.CutPrefix(step, "first: "); ok {
-				f.Add([]byte(mustUnquote(f, raw)), true)
-			}
-		}
-	}
-	f.Fuzz(func(t *testing.T, data []byte, both bool) {
-		if len(data) > maxProxyHeader {
-			data = data[:maxProxyHeader]
-		}
-		p, n, text := parseProxyHeader(data, true, both)
-		switch {
-		case text != "":
-			return
-		case n <= 0 || n > len(data):
-			t.Fatalf("%q: %d bytes", data, n)
-		case p.local:
-			return
-		case !p.client.IsValid() || !p.server.IsValid() || !validPort(p.clientPort) || !validPort(p.serverPort):
-			t.Fatalf("%q: %v", data, p)
-		case p.client.Is6() && !both:
-			t.Fatalf("%q: IPv6", data)
-		}
-	})
 }
 
 // FuzzFilterReply feeds the conversation of a content filter: whatever it

@@ -15,7 +15,7 @@ import (
 type dnsList struct {
 	arg     string // "domain" or "domain=pattern"
 	domain  string
-	pattern addrPattern
+	pattern *dns.AddrPattern
 }
 
 func parseDNSList(arg string) (*dnsList, error) {
@@ -24,7 +24,7 @@ func parseDNSList(arg string) (*dnsList, error) {
 	if !found {
 		return l, nil
 	}
-	p, err := parseAddrPattern(pattern)
+	p, err := dns.ParseAddrPattern(pattern)
 	if err != nil {
 		return nil, err
 	}

@@ -24,7 +24,7 @@ func (s *session) write(text string) {
 		text = s.addFooter(text)
 	}
 	if s.srv.set.softBounce && text[0] == '5' {
-		text = soften(text)
+		text = smtp.Soften(text)
 	}
 	out := smtp.FormatReply(text)
 	slow := s.srv.set.softErrors > 0 && s.errors >= s.srv.set.softErrors
@@ -49,22 +49,6 @@ func (s *session) write(text string) {
 	}
 }
 
-// soften turns every 5xx line into 4xx, enhanced code included (soft_bounce).
-func soften(text string) string {
-	lines := strings.Split(text, "\r\n")
-	for i, line := range lines {
-		b := []byte(line)
-		if len(b) > 0 && b[0] == '5' {
-			b[0] = '4'
-			if _, _, ok := smtp.CutDSN(line[min(4, len(line)):]); ok && b[4] == '5' {
-				b[4] = '4'
-			}
-		}
-		lines[i] = string(b)
-	}
-	return strings.Join(lines, "\r\n")
-}
-
 // addFooter adds smtpd_reject_footer, or what smtpd_reject_footer_maps has for
 // this reply.
 func (s *session) addFooter(text string) string {
@@ -81,28 +65,11 @@ func (s *session) addFooter(text string) string {
 	if footer == "" {
 		return text
 	}
-	lines := strings.Split(text, "\r\n")
-	last := lines[len(lines)-1]
-	prefix := last[:min(3, len(last))] + " "
-	if len(last) > 4 {
-		if dsn, _, ok := smtp.CutDSN(last[4:]); ok {
-			prefix += dsn + " "
-		}
-	}
-	glue := "\r\n" + prefix
-	if strings.HasPrefix(footer, `\c`) {
-		footer, glue = footer[2:], ""
-	}
-	for i, part := range strings.Split(footer, `\n`) {
-		if i > 0 {
-			glue = "\r\n" + prefix
-		}
-		expanded, err := macro.Expand(part, s.footerMacro, macro.Options{Filter: srv.set.expansionFilter})
-		if err != nil {
-			s.log.Warn("%v", err)
-			return text
-		}
-		text += glue + smtp.Printable(expanded, ' ')
+	text, err := smtp.AddFooter(text, footer, func(part string) (string, error) {
+		return macro.Expand(part, s.footerMacro, macro.Options{Filter: srv.set.expansionFilter})
+	})
+	if err != nil {
+		s.log.Warn("%v", err)
 	}
 	return text
 }

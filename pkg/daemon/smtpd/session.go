@@ -62,7 +62,7 @@ type session struct {
 	xforward      permission
 	connections   int     // of the client, as anvil counts
 	counter       counter // the session's connection to anvil, if it is counted
-	discard       ehloKeywords
+	discard       smtp.Keywords
 	discardFailed bool
 	sasl          saslState
 	tls           *mailtls.Accepted // nil: in the clear
@@ -326,7 +326,7 @@ func (s *session) execute(line string) {
 	s.stats[cmd.stat].total++
 	if !known {
 		s.where = whereUnknown
-		if looksLikeHeader(args[0].Text) || s.forbidden(verb, args[0].Text) {
+		if smtp.LooksLikeHeader(args[0].Text) || s.forbidden(verb, args[0].Text) {
 			s.log.Warn("non-SMTP command from %s: %.100s", s.peer.namaddr, smtp.Escape([]byte(line)))
 			s.reply("221 2.7.0 Error: I can break rules, too. Goodbye.")
 			s.over = true
@@ -408,20 +408,6 @@ func (s *session) filterCommand(line string) (string, bool) {
 		return value, true
 	}
 	return line, true
-}
-
-// looksLikeHeader recognises a mail header where a command should be: the
-// client is no mail client.
-func looksLikeHeader(word string) bool {
-	for i := 0; i < len(word); i++ {
-		switch ch := word[i]; {
-		case ch == ':':
-			return i > 0
-		case ch <= ' ' || ch > '~':
-			return false
-		}
-	}
-	return false
 }
 
 func (s *session) forbidden(upper, text string) bool {

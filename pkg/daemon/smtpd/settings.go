@@ -122,7 +122,7 @@ func loadSettings(c *conf.Config) (*settings, error) {
 		rejectUnlistedSender: c.Bool("smtpd_reject_unlisted_sender"), showTable: c.Bool("show_user_unknown_table_name"),
 		allowRouting: c.Bool("allow_untrusted_routing"), forbidPipelining: c.Bool("smtpd_forbid_unauth_pipelining"),
 		bareNewlineCode: c.Int("smtpd_forbid_bare_newline_reject_code"), discardKeywords: c.String("smtpd_discard_ehlo_keywords"),
-		rejectFooter: c.Raw("smtpd_reject_footer"), expansionFilter: unescape(c.Raw("smtpd_expansion_filter")),
+		rejectFooter: c.Raw("smtpd_reject_footer"), expansionFilter: conf.Unescape(c.Raw("smtpd_expansion_filter")),
 		recipientDelim: c.String("recipient_delimiter"), nullKey: c.String("smtpd_null_access_lookup_key"),
 		verpFilter: c.String("verp_delimiter_filter"), permitLog: c.List("smtpd_log_access_permit_actions"),
 		overrides: c.List("receive_override_options"), contentFilter: c.String("content_filter"),
@@ -204,32 +204,4 @@ func compatAtLeast(c *conf.Config, major int) bool {
 		}
 	}
 	return seen && n >= major
-}
-
-// unescape resolves the backslash escapes of a raw parameter: \a \b \f \n \r
-// \t \v, \ooo and \c for any other character.
-func unescape(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] != '\\' || i+1 == len(s) {
-			b.WriteByte(s[i])
-			continue
-		}
-		i++
-		if j := strings.IndexByte("abfnrtv", s[i]); j >= 0 {
-			b.WriteByte("\a\b\f\n\r\t\v"[j])
-			continue
-		}
-		if s[i] < '0' || s[i] > '7' {
-			b.WriteByte(s[i])
-			continue
-		}
-		n, digits := 0, 0
-		for ; digits < 3 && i+digits < len(s) && s[i+digits] >= '0' && s[i+digits] <= '7'; digits++ {
-			n = n*8 + int(s[i+digits]-'0')
-		}
-		b.WriteByte(byte(n))
-		i += digits - 1
-	}
-	return b.String()
 }

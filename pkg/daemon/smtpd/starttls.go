@@ -21,7 +21,7 @@ func (s *session) cmdStartTLS(args []smtp.Token) bool {
 		return false
 	case s.tls != nil:
 		return s.protocolError("554 5.5.1 Error: TLS already active")
-	case s.standAlone || !s.srv.set.tls.use || s.discard&noSTARTTLS != 0:
+	case s.standAlone || !s.srv.set.tls.use || s.discard&smtp.NoSTARTTLS != 0:
 		return s.protocolError("502 5.5.1 Error: command not implemented")
 	case s.srv.tlsEngine == nil:
 		s.classes |= classSoftware
