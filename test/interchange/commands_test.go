@@ -69,6 +69,9 @@ func TestCommands(t *testing.T) {
 
 func typeCommands(t *testing.T, suite world.Suite, verdicts map[string]string) {
 	w := world.Test(t, cell{suite: suite, chroot: "y"}.options())
+	if err := w.Libraries(); err != nil {
+		t.Fatal(err)
+	}
 	if r := w.Sh(prepare, rows, "y", ""); r.Code != 0 {
 		t.Fatalf("prepare: %s%s", r.Out, r.Err)
 	}

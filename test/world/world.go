@@ -320,9 +320,8 @@ func (w *World) configure() error {
 		}
 	}
 	if w.Options.Suite == Ours && len(w.Options.Swap) > 0 || w.Options.Suite == Debian {
-		// Debian's programs find their libraries by this path.
-		if r := w.Sh(`mkdir -p /usr/lib/postfix; for f in "$1"/usr/lib/postfix/*.so*; do cp -a "$f" /usr/lib/postfix/; done; ls "$1"/usr/lib/x86_64-linux-gnu 2>/dev/null | while read f; do [ -e /usr/lib/x86_64-linux-gnu/$f ] || cp -a "$1/usr/lib/x86_64-linux-gnu/$f" /usr/lib/x86_64-linux-gnu/; done`, Inside(Debian)); r.Code != 0 {
-			return fmt.Errorf("libraries: %s", r.Err)
+		if err := w.Libraries(); err != nil {
+			return err
 		}
 	}
 	if len(w.Options.Main) > 0 {
@@ -332,6 +331,16 @@ func (w *World) configure() error {
 	}
 	if r := w.Run("", "newaliases"); r.Code != 0 {
 		return fmt.Errorf("newaliases: %s", r.Err)
+	}
+	return nil
+}
+
+// Libraries puts Debian's shared libraries where Debian's programs look for
+// them. A machine with some of these programs from its start has them.
+func (w *World) Libraries() error {
+	r := w.Sh(`mkdir -p /usr/lib/postfix; for f in "$1"/usr/lib/postfix/*.so*; do cp -a "$f" /usr/lib/postfix/; done; ls "$1"/usr/lib/x86_64-linux-gnu 2>/dev/null | while read f; do [ -e /usr/lib/x86_64-linux-gnu/$f ] || cp -a "$1/usr/lib/x86_64-linux-gnu/$f" /usr/lib/x86_64-linux-gnu/; done`, Inside(Debian))
+	if r.Code != 0 {
+		return fmt.Errorf("libraries: %s", r.Err)
 	}
 	return nil
 }

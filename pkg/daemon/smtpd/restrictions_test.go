@@ -247,11 +247,11 @@ func (p *policyServers) requests(port string) string {
 var maskPolicy = regexp.MustCompile(`(?m)^P: (client_port|server_port|instance|queue_id)=.+$`)
 
 // probeNames replaces "%PROBE+1" and the like by the probe sender of another
-// hour, or the reverse.
+// time, or the reverse.
 func probeNames(text string, addresses bool) string {
 	for shift := -2; shift <= 2; shift++ {
 		name := fmt.Sprintf("%%PROBE%+d", shift)
-		addr := verify.ProbeSender("probe@virt.example", time.Hour, testStart.Add(time.Duration(shift)*time.Hour))
+		addr := verify.ProbeSender("probe@virt.example", probeTTL, testStart.Add(time.Duration(shift)*probeTTL))
 		if !addresses {
 			name, addr = addr, name
 		}
@@ -260,7 +260,21 @@ func probeNames(text string, addresses bool) string {
 	return text
 }
 
-var testStart = time.Now()
+var (
+	testStart = time.Now()
+	probeTTL  = steadyTTL(testStart)
+)
+
+// steadyTTL is a lifetime of probe senders of which none ends in the next ten
+// minutes.
+func steadyTTL(now time.Time) time.Duration {
+	for _, s := range []int64{3600, 4001, 5003} {
+		if now.Unix()%s < s-600 {
+			return time.Duration(s) * time.Second
+		}
+	}
+	return 6007 * time.Second
+}
 
 // names replaces the servers' addresses by their names in a transcript,
 // addresses the reverse in a configuration.
@@ -277,6 +291,7 @@ func (p *policyServers) addresses(options [][2]string) [][2]string {
 		for name, addr := range p.addrs {
 			out[i][1] = strings.ReplaceAll(out[i][1], name, addr)
 		}
+		out[i][1] = strings.ReplaceAll(out[i][1], "%PROBETTL", fmt.Sprintf("%.0fs", probeTTL.Seconds()))
 	}
 	return out
 }
