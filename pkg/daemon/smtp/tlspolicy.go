@@ -37,7 +37,10 @@ func (p *tlsPolicy) key() string {
 	if p.level == mailtls.LevelNone {
 		return "0"
 	}
-	words := fmt.Sprintf("%d\n%s\n%s\n%s\n%q\n%s\n%q\n%q", p.level, p.protocols, p.grade, p.exclude, p.match, p.sni, p.tafiles, p.tlsa)
+	words := fmt.Sprintf("%d\n%s\n%s\n%s\n%q\n%s\n%q", p.level, p.protocols, p.grade, p.exclude, p.match, p.sni, p.tafiles)
+	for _, t := range p.tlsa { // all of the data: as text it is shortened
+		words += fmt.Sprintf("\n%d %d %d %x", t.Usage, t.Selector, t.MatchType, t.Data)
+	}
 	sum := sha256.Sum256([]byte(words))
 	return hex.EncodeToString(sum[:])
 }

@@ -3,6 +3,7 @@ package smtp
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -171,5 +172,20 @@ func TestTLSAlone(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A connection must not be used again under a policy that wants another
+// certificate, however much of the two is the same.
+func TestPolicyKeyTLSA(t *testing.T) {
+	long := make([]byte, 300)
+	other := slices.Clone(long)
+	other[150] = 1
+	key := func(tlsa ...mailtls.TLSA) string { return (&tlsPolicy{level: mailtls.LevelDane, tlsa: tlsa}).key() }
+	of := func(data []byte) mailtls.TLSA {
+		return mailtls.TLSA{Usage: mailtls.UsageEndEntity, Selector: 1, Data: data}
+	}
+	if key(of(long)) != key(of(slices.Clone(long))) || key(of(long)) == key(of(other)) || key(of(long)) == key(of(long), of(other)) || key() == key(of(long)) {
+		t.Error("the same key for other TLSA records, or another for the same")
 	}
 }
