@@ -250,12 +250,12 @@ func (k *keys) generate(copied bool) (certFile, keyFile string) {
 		return filepath.Join(k.dirs.config, prefix+what+now.UTC().Format("-20060102-150405.pem"))
 	}
 	certFile, keyFile = name("cert"), name("key")
-	k.write(keyFile, private, 0o600)
 	k.write(certFile, cert, 0o644)
+	k.write(keyFile, private, 0o600) // last, so that none stays behind after a failure
 	return certFile, keyFile
 }
 
-// write makes a file that is not there yet.
+// write makes a file that is not there yet, whole or not at all.
 func (k *keys) write(path string, data []byte, mode os.FileMode) {
 	if _, err := os.Lstat(path); err == nil {
 		k.log.Fatal("New private key file already exists: %s", path)
@@ -263,7 +263,9 @@ func (k *keys) write(path string, data []byte, mode os.FileMode) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err == nil {
 		_, err = f.Write(data)
-		err = errors.Join(err, f.Sync(), f.Close())
+		if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+			os.Remove(path)
+		}
 	}
 	if err != nil {
 		k.log.Fatal("%v", reason(err))

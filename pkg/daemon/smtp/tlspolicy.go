@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -37,7 +38,10 @@ func (p *tlsPolicy) key() string {
 	if p.level == mailtls.LevelNone {
 		return "0"
 	}
-	words := fmt.Sprintf("%d\n%s\n%s\n%s\n%q\n%s\n%q\n%q", p.level, p.protocols, p.grade, p.exclude, p.match, p.sni, p.tafiles, p.tlsa)
+	words := fmt.Sprintf("%d\n%s\n%s\n%s\n%q\n%s\n%q", p.level, p.protocols, p.grade, p.exclude, p.match, p.sni, p.tafiles)
+	for _, t := range p.tlsa { // all of the data: as text it is shortened
+		words += fmt.Sprintf("\n%d %d %d %x", t.Usage, t.Selector, t.MatchType, t.Data)
+	}
 	sum := sha256.Sum256([]byte(words))
 	return hex.EncodeToString(sum[:])
 }
@@ -45,10 +49,12 @@ func (p *tlsPolicy) key() string {
 // policyError is the status of a server whose policy is invalid.
 var policyError = dsn.Status{Code: "4.7.5", Reason: "client TLS configuration problem"}
 
-// policyKey identifies a policy during a delivery.
+// policyKey identifies a policy during a delivery. The server is without its
+// address: what DNSSEC says of it counts, since that of a cached connection was
+// found at another time.
 type policyKey struct {
-	dest, host string
-	port       uint16
+	dest   string
+	server server
 }
 
 // policyResult is a policy or why there is none.
@@ -59,7 +65,8 @@ type policyResult struct {
 
 // policy is the TLS policy for a server. It is looked up once a delivery.
 func (r *request) policy(srv server) (*tlsPolicy, dsn.Status) {
-	key := policyKey{r.dest.text, srv.host, srv.port}
+	key := policyKey{r.dest.text, srv}
+	key.server.addr, key.server.pref = netip.Addr{}, 0
 	if found, ok := r.policies[key]; ok {
 		return found.policy, found.why
 	}

@@ -3,6 +3,8 @@ package smtp
 import (
 	"context"
 	"fmt"
+	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -171,5 +173,47 @@ func TestTLSAlone(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A connection must not be used again under a policy that wants another
+// certificate, however much of the two is the same.
+func TestPolicyKeyTLSA(t *testing.T) {
+	long := make([]byte, 300)
+	other := slices.Clone(long)
+	other[150] = 1
+	key := func(tlsa ...mailtls.TLSA) string { return (&tlsPolicy{level: mailtls.LevelDane, tlsa: tlsa}).key() }
+	of := func(data []byte) mailtls.TLSA {
+		return mailtls.TLSA{Usage: mailtls.UsageEndEntity, Selector: 1, Data: data}
+	}
+	if key(of(long)) != key(of(slices.Clone(long))) || key(of(long)) == key(of(other)) || key(of(long)) == key(of(long), of(other)) || key() == key(of(long)) {
+		t.Error("the same key for other TLSA records, or another for the same")
+	}
+}
+
+// What DNSSEC says of a server now counts, not what it said of one of the same
+// name at the time of a connection that was kept.
+func TestPolicyOfLookup(t *testing.T) {
+	const tlsa = "_25._tcp.mx.good.test"
+	o := newOurs(t, false, mp{"smtp_tls_security_level": "dane", "smtp_dns_support_level": "dnssec"})
+	o.d.resolver = &dns.Fake{Records: map[string][]dns.Record{tlsa: {{Type: dns.TLSA, Usage: 3, Select: 1, Match: 1, Data: make([]byte, 32)}}}, Secure: map[string]bool{tlsa: true}}
+	r := &request{ctx: t.Context(), d: o.d, dest: destination{text: "good.test", host: "good.test", port: 25}}
+	fresh := server{host: "mx.good.test", actual: "mx.good.test", port: 25, secure: true}
+	old := fresh
+	old.secure = false
+	for _, c := range []struct {
+		srv  server
+		want mailtls.Level
+	}{{old, mailtls.LevelMay}, {fresh, mailtls.LevelDane}} {
+		if p, why := r.policy(c.srv); p == nil || p.level != c.want {
+			t.Errorf("secure=%t: %+v %v, want %s", c.srv.secure, p, why, c.want)
+		}
+	}
+	if len(r.policies) != 2 {
+		t.Error(r.policies)
+	}
+	fresh.addr, fresh.pref = netip.MustParseAddr("192.0.2.1"), 10
+	if r.policy(fresh); len(r.policies) != 2 {
+		t.Error("the policy was made anew for another address of the server")
 	}
 }

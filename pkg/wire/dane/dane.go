@@ -100,6 +100,10 @@ func (f *Finder) base(ctx context.Context, name string, port uint16) (Result, er
 	}
 	r := Result{Found: true, Base: name}
 	for _, rr := range ans.Records {
+		if rr.Short {
+			f.Log.Warn("%s: truncated TLSA RR length == %d", question, len(rr.Data))
+			continue
+		}
 		t := mailtls.TLSA{Usage: int(rr.Usage), Selector: int(rr.Select), MatchType: int(rr.Match), Data: rr.Data}
 		if f.ofUse(question, t) {
 			r.Records = append(r.Records, t)

@@ -10,7 +10,7 @@ import (
 )
 
 // zone answers "NAME TYPE": secure or insecure TLSA 3 1 1 records or aliases,
-// "servfail", or "usage" for a record of usage 1. asked notes the questions.
+// "servfail", or "usage" for a record of usage 1, "short" for one of two octets. asked notes the questions.
 type zone struct {
 	says  map[string]string
 	asked []string
@@ -28,6 +28,9 @@ func (z *zone) Lookup(_ context.Context, name string, t dns.Type) (dns.Answer, e
 		rr := dns.Record{Usage: 3, Select: 1, Match: 1, Data: []byte{1}}
 		if strings.Contains(says, "usage") {
 			rr.Usage = 1
+		}
+		if strings.Contains(says, "short") {
+			rr = dns.Record{Data: []byte{3, 1}, Short: true}
 		}
 		return dns.Answer{Records: []dns.Record{rr}, Name: name, Secure: !strings.Contains(says, "insecure")}, nil
 	}
@@ -51,6 +54,7 @@ func TestFind(t *testing.T) {
 		{name: "none", host: plain, asked: mx},
 		{name: "insecure record", host: plain, says: map[string]string{mx: "insecure"}, asked: mx},
 		{name: "no use", host: plain, says: map[string]string{mx: "usage"}, base: "mx.test", asked: mx},
+		{name: "too short", host: plain, says: map[string]string{mx: "short"}, base: "mx.test", asked: mx},
 		{name: "twice in vain", host: plain, says: map[string]string{mx: "servfail"}, asked: mx + "," + mx, fails: true},
 		{name: "insecure host", host: insecure(plain), says: map[string]string{mx: "ok"}},
 		{name: "forced", host: insecure(plain), force: true, says: map[string]string{mx: "ok"}, base: "mx.test", count: 1, asked: mx},

@@ -265,25 +265,6 @@ func (c *Client) exchange(ctx context.Context, conf *dns.ClientConfig, name stri
 	return nil, last
 }
 
-func ask(ctx context.Context, q *dns.Msg, server string, timeout time.Duration) (*dns.Msg, error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	udp := dns.Client{Net: "udp", UDPSize: udpSize, Timeout: timeout}
-	msg, _, err := udp.ExchangeContext(ctx, q, server)
-	if err == nil && !msg.Truncated {
-		return msg, nil
-	}
-	if err != nil && ctx.Err() != nil {
-		return nil, err
-	}
-	if err != nil && (msg == nil || !msg.Truncated) {
-		return nil, err
-	}
-	tcp := dns.Client{Net: "tcp", Timeout: timeout}
-	msg, _, err = tcp.ExchangeContext(ctx, q, server)
-	return msg, err
-}
-
 // extract takes the records of type t out of an answer, and the last alias
 // if there is none.
 func extract(msg *dns.Msg, name, qname string, t Type) (Answer, string, error) {
@@ -340,11 +321,9 @@ func convert(rr dns.RR, ans *Answer, name string) (Record, error) {
 	var host string
 	switch rr := rr.(type) {
 	case *dns.A:
-		r.Addr, _ = netip.AddrFromSlice(rr.A.To4())
-		return r, nil
+		return r.address(rr.A.To4(), name)
 	case *dns.AAAA:
-		r.Addr, _ = netip.AddrFromSlice(rr.AAAA.To16())
-		return r, nil
+		return r.address(rr.AAAA.To16(), name)
 	case *dns.TXT:
 		r.Text = printable(strings.Join(rr.Txt, ""), maxTXT)
 		return r, nil
@@ -356,6 +335,10 @@ func convert(rr dns.RR, ans *Answer, name string) (Record, error) {
 		}
 		r.Data = data
 		return r, nil
+	case *dns.RFC3597: // of the types that are asked for only a TLSA record can be one
+		data, err := hexBytes(rr.Rdata)
+		r.Data, r.Short = data, true
+		return r, err
 	case *dns.MX:
 		r.Pref, host = rr.Preference, rr.Mx
 	case *dns.SRV:
@@ -381,6 +364,15 @@ func convert(rr dns.RR, ans *Answer, name string) (Record, error) {
 	}
 	ans.Warnings = append(ans.Warnings, fmt.Sprintf("malformed domain name in resource data of %s record for %s: %.100s", r.Type, name, r.Host))
 	return r, NewError(Invalid, name, r.Type)
+}
+
+// address sets the address of a record; one without data has none.
+func (r Record) address(ip net.IP, name string) (Record, error) {
+	var ok bool
+	if r.Addr, ok = netip.AddrFromSlice(ip); !ok {
+		return r, NewError(Invalid, name, r.Type)
+	}
+	return r, nil
 }
 
 func printable(s string, limit int) string {

@@ -42,6 +42,8 @@ const (
 	MaxRecords = 100 // records used of one answer (dns_rr_list_limit)
 	maxCNAME   = 10  // aliases followed
 	maxTXT     = 500 // bytes of TXT data kept
+
+	tlsaNumbers = 3 // octets of a TLSA record before its data
 )
 
 // Record is one resource record. Only the fields of its type are set.
@@ -61,6 +63,7 @@ type Record struct {
 	Select uint8      // TLSA selector
 	Match  uint8      // TLSA matching type
 	Data   []byte     // TLSA association data
+	Short  bool       // TLSA: without its three numbers; Data is all there is
 }
 
 // Answer is what a name has of one type.

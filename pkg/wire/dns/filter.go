@@ -49,6 +49,9 @@ func (r Record) String() string {
 		data = r.Text
 	case TLSA:
 		data = fmt.Sprintf("%d %d %d %x", r.Usage, r.Select, r.Match, r.Data)
+		if r.Short {
+			data = fmt.Sprintf(`\# %d %x`, len(r.Data), r.Data) // RFC 3597 §5
+		}
 	}
 	return fmt.Sprintf("%s. %d IN %s %s", r.Name, r.TTL, r.Type, data)
 }

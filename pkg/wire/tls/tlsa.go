@@ -3,6 +3,8 @@ package mailtls
 import (
 	"bytes"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"fmt"
 	"strconv"
 	"strings"
@@ -138,13 +140,28 @@ func (d TLSADigests) wellFormed(t TLSA) bool {
 		digest, _, ok := d.find(t.MatchType)
 		return ok && len(t.Data) == digest.hash.Size()
 	}
-	var err error
 	if t.Selector == selectKey {
-		_, err = x509.ParsePKIXPublicKey(t.Data)
-	} else {
-		_, err = x509.ParseCertificate(t.Data)
+		var key struct {
+			Algorithm pkix.AlgorithmIdentifier
+			Bits      asn1.BitString
+		}
+		return shaped(t.Data, &key)
 	}
-	return err == nil
+	var cert struct {
+		Body      asn1.RawValue
+		Algorithm pkix.AlgorithmIdentifier
+		Signature asn1.BitString
+	}
+	return shaped(t.Data, &cert) && cert.Body.Tag == asn1.TagSequence
+}
+
+// shaped reports whether data has the outward form of a certificate or a key. Of
+// more that crypto/x509 wants nothing is asked: what it cannot read matches
+// nothing it accepts, but if the record did not count, a server that has any
+// other certificate would be taken for the right one, unverified.
+func shaped(data []byte, form any) bool {
+	rest, err := asn1.Unmarshal(data, form)
+	return err == nil && len(rest) == 0
 }
 
 // best leaves of records that differ in nothing but their digest those with

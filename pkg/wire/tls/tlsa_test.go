@@ -1,6 +1,7 @@
 package mailtls
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -53,21 +54,52 @@ func TestTLSAUse(t *testing.T) {
 	}
 }
 
-// FuzzTLSA judges a certificate by what anybody may write into DNS.
-func FuzzTLSA(f *testing.F) {
+// A certificate or key that crypto/x509 cannot read is no reason to verify
+// nothing: another server must not pass.
+func TestTLSAUnreadable(t *testing.T) {
+	cert := mxCertificate(t)
+	negative := bytes.Replace(cert.Raw, []byte{2, 1, 2, 2, 1, 1}, []byte{2, 1, 2, 2, 1, 0xff}, 1) // the serial number
+	if _, err := x509.ParseCertificate(negative); err == nil {
+		t.Fatal("a negative serial number is readable")
+	}
+	ed448 := append([]byte{0x30, 0x43, 0x30, 5, 6, 3, 0x2b, 0x65, 0x71, 3, 0x3a, 0}, make([]byte, 57)...)
+	for _, r := range []TLSA{{3, 0, 0, negative}, {2, 0, 0, negative}, {3, 1, 0, ed448}, {2, 1, 0, ed448}} {
+		if good, _ := StandardDigests().Usable([]TLSA{r}); len(good) != 1 {
+			t.Errorf("%s is of no use", r)
+		}
+		if v := (&Judge{Level: LevelDane, Match: []string{"mx.test"}, TLSA: []TLSA{r}}).Verdict([]*x509.Certificate{cert}, "mx.test", time.Now()); v.Trust != Untrusted {
+			t.Errorf("%s: %+v", r, v)
+		}
+	}
+	for _, data := range [][]byte{cert.Raw[:100], append(bytes.Clone(cert.Raw), 0), {0x30, 0}, {0x30, 3, 2, 1, 1}} {
+		if good, _ := StandardDigests().Usable([]TLSA{{3, 0, 0, data}, {3, 1, 0, data}}); len(good) != 0 {
+			t.Errorf("%x is of use", data)
+		}
+	}
+}
+
+// mxCertificate makes a certificate.
+func mxCertificate(t testing.TB) *x509.Certificate {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		f.Fatal(err)
+		t.Fatal(err)
 	}
 	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"mx.test"}}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
 	if err != nil {
-		f.Fatal(err)
+		t.Fatal(err)
 	}
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {
-		f.Fatal(err)
+		t.Fatal(err)
 	}
+	return cert
+}
+
+// FuzzTLSA judges a certificate by what anybody may write into DNS.
+func FuzzTLSA(f *testing.F) {
+	cert := mxCertificate(f)
+	der := cert.Raw
 	f.Add(3, 0, 0, der)
 	f.Add(2, 0, 0, der)
 	f.Add(2, 1, 0, cert.RawSubjectPublicKeyInfo)

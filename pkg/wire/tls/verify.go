@@ -196,10 +196,21 @@ func (v *Verifier) path(chain []*x509.Certificate) (path []*x509.Certificate, an
 	return path, false
 }
 
+// maxNamesakes bounds the certificates of one name that are tried as the issuer
+// of another: a peer may send hundreds, and a signature can take a millisecond.
+const maxNamesakes = 16
+
 func issuerOf(c *x509.Certificate, among []*x509.Certificate) *x509.Certificate {
+	namesakes := 0
 	for _, p := range among {
-		if bytes.Equal(p.RawSubject, c.RawIssuer) && p.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil {
+		if !bytes.Equal(p.RawSubject, c.RawIssuer) {
+			continue
+		}
+		if p.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil {
 			return p
+		}
+		if namesakes++; namesakes == maxNamesakes {
+			return nil
 		}
 	}
 	return nil

@@ -13,8 +13,8 @@ import (
 // soon is how long before the end of a certificate it is told.
 const soon = 14 * 24 * time.Hour
 
-// maxCertificate bounds a file of certificates and keys, in bytes.
-const maxCertificate = 1 << 20
+// maxFile bounds a file that is read as a whole, in bytes.
+const maxFile = 1 << 20
 
 // keyPairs are the parameters that name a certificate and its key, without
 // the prefix smtpd, smtp or lmtp.
@@ -78,12 +78,13 @@ func (p place) keyPair(name, certificate, key string) {
 	}
 }
 
+// readSmall reads a regular file that is not too large.
 func readSmall(path string) ([]byte, error) {
 	st, err := os.Stat(path)
 	if err != nil {
 		return nil, err
 	}
-	if !st.Mode().IsRegular() || st.Size() > maxCertificate {
+	if !st.Mode().IsRegular() || st.Size() > maxFile {
 		return nil, os.ErrInvalid
 	}
 	return os.ReadFile(path)

@@ -2,7 +2,6 @@ package review
 
 import (
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 
@@ -154,7 +153,7 @@ func listed(value string) []string {
 	for _, word := range conf.FieldsBraced(value) {
 		switch {
 		case strings.HasPrefix(word, "/"):
-			if text, err := os.ReadFile(word); err == nil && len(text) <= maxCertificate {
+			if text, err := readSmall(word); err == nil {
 				for line := range strings.Lines(string(text)) {
 					if fields := conf.Fields(line); len(fields) > 0 && !strings.HasPrefix(fields[0], "#") {
 						list = append(list, strings.ToLower(fields[0]))

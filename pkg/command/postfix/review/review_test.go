@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -238,5 +239,23 @@ func TestDeprecatedNamesExist(t *testing.T) {
 				t.Errorf("%s: there is no parameter %s", name, word)
 			}
 		}
+	}
+}
+
+// A list that is no file is not waited for, nor read without an end.
+func TestListedIsNoFile(t *testing.T) {
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(fifo, 0o644); err != nil {
+		t.Skip(err)
+	}
+	done := make(chan []string)
+	go func() { done <- listed(fifo + " /dev/zero A.example") }()
+	select {
+	case got := <-done:
+		if len(got) != 1 || got[0] != "a.example" {
+			t.Error(got)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("still reading")
 	}
 }
