@@ -127,6 +127,37 @@ func TestManners(t *testing.T) {
 	}
 }
 
+// What came before the greeting is told in the log though the time to listen is
+// over.
+func TestTooEarly(t *testing.T) {
+	d, log := newDaemon(t, map[string]string{"postscreen_cache_map": ""})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	client, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	nc, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	io.WriteString(client, "EHLO x\r\n")
+	s := &session{d: d, ctx: context.Background(), nc: nc, name: "[192.0.2.1]:25"}
+	if got := s.listen(time.Now().Add(5*time.Second), nil); got != words {
+		t.Fatal(got)
+	}
+	s.wake()
+	s.tooEarly()
+	if text := strings.Join(log.Lines(), "\n"); !strings.Contains(text, "PREGREET 8 ") || !strings.HasSuffix(text, `EHLO x\r\n`) {
+		t.Error(text)
+	}
+}
+
 // replies are what a server may say, in whole.
 var replies = regexp.MustCompile(`^([2345]\d\d([ -][ -~]*)?\r\n)*$`)
 
