@@ -158,6 +158,17 @@ func TestTooEarly(t *testing.T) {
 	}
 }
 
+// Nobody passes while a table of postscreen_allowlist_interfaces does not answer.
+func TestVetoInTrouble(t *testing.T) {
+	for interfaces, want := range map[string]bool{"fail:x static:all": false, "!127.0.0.1 static:all": false, "static:all": true} {
+		d, _ := newDaemon(t, map[string]string{"postscreen_cache_map": "", "postscreen_allowlist_interfaces": interfaces})
+		s := &session{d: d, ctx: context.Background(), serverAddr: "127.0.0.1"}
+		if got := s.allowable(); got != want {
+			t.Errorf("%s: %v", interfaces, got)
+		}
+	}
+}
+
 // replies are what a server may say, in whole.
 var replies = regexp.MustCompile(`^([2345]\d\d([ -][ -~]*)?\r\n)*$`)
 
