@@ -228,3 +228,34 @@ func (n named) Close() error       { return nil }
 func (n named) Lookup(context.Context, string) (string, bool, error) {
 	return "", false, nil
 }
+
+// mute is a table that does not answer.
+type mute struct{ named }
+
+func (mute) Lookup(ctx context.Context, _ string) (string, bool, error) {
+	<-ctx.Done()
+	return "", false, ctx.Err()
+}
+
+// Neither a session nor the cleaner, for whom the sessions wait, waits for ever for
+// a cache that does not answer; it is then left alone for a while.
+func TestMuteCache(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for name, use := range map[string]func(d *daemon){
+			"cleaner": func(d *daemon) { d.cleanupDue(t.Context(), time.Hour) },
+			"session": func(d *daemon) {
+				d.shared.withCache(func(c *cache) { c.lookup(t.Context(), "192.0.2.1") })
+			},
+		} {
+			d := &daemon{now: time.Now, log: maillog.Discard()}
+			d.shared.cache = &cache{t: mute{"proxy:x"}, log: d.log, now: time.Now}
+			for _, want := range []time.Duration{lookupLimit, 0} {
+				began := time.Now()
+				use(d)
+				if took := time.Since(began); took != want {
+					t.Errorf("%s: waited %v, want %v", name, took, want)
+				}
+			}
+		}
+	})
+}

@@ -229,7 +229,7 @@ func TestClean(t *testing.T) {
 			t.Error("not whole")
 		}
 	}
-	if wait := d.cleanupDue(time.Hour); wait < 59*time.Minute {
+	if wait := d.cleanupDue(ctx, time.Hour); wait < 59*time.Minute {
 		t.Errorf("again in %v", wait)
 	}
 	lines := strings.Join(log.Lines(), "\n")
