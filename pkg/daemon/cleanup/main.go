@@ -60,12 +60,13 @@ func (d *daemon) start(_ context.Context, rt *service.Runtime) error {
 	d.rewrite = rewrite.New(rewrite.FromConfig(c, rt.Log))
 	d.bounce = &bounce.Client{Dialer: dial.Dialer{Timeout: c.Duration("ipc_timeout"), Log: rt.Log}}
 	d.verify = verify.New(verify.FromConfig(c, rt.Log))
-	wake := trigger.Group{Every: triggerEvery, Send: func() {
+	wake := trigger.Group{Every: triggerEvery, Send: func() error {
 		// No queue manager, no harm: it scans the queue when it starts.
 		err := trigger.Send(context.Background(), dial.Public, d.set.queueService, "W")
 		if errors.Is(err, fs.ErrNotExist) {
 			d.log.Warn("unable to look up %s/%s: %s", dial.Public, d.set.queueService, maillog.Errno(err))
 		}
+		return err
 	}}
 	d.trigger = wake.Trigger
 	d.held = func() { rt.FlowControl.Put(1) }

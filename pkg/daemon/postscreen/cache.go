@@ -127,21 +127,30 @@ func (c *cache) update(ctx context.Context, key, value string) error {
 // errResting is returned while a cache that did not answer is left alone.
 var errResting = errors.New("no answer a moment ago")
 
-// access does something with the table, in time. One that does not answer is left
+// limited does something with the table, in time. One that does not answer is left
 // alone for a while: all sessions wait for it.
-func (c *cache) access(ctx context.Context, what string, d *delay, f func(context.Context) error) error {
+func (c *cache) limited(ctx context.Context, f func(context.Context) error) error {
 	if c.now().Before(c.rest) {
 		return errResting
 	}
-	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, lookupLimit)
 	defer cancel()
 	err := f(ctx)
-	if err != nil {
-		c.log.Warn("%s: table %s error", c.t.Name(), what)
-	}
 	if ctx.Err() != nil {
 		c.rest = c.now().Add(cacheRest)
+	}
+	return err
+}
+
+// access is limited, and says what is wrong with the table.
+func (c *cache) access(ctx context.Context, what string, d *delay, f func(context.Context) error) error {
+	began := time.Now()
+	err := c.limited(ctx, f)
+	if err == errResting {
+		return err
+	}
+	if err != nil {
+		c.log.Warn("%s: table %s error", c.t.Name(), what)
 	}
 	c.tell("psc_cache_"+what, what, d, time.Since(began))
 	return err
@@ -162,7 +171,7 @@ func (c *cache) tell(function, what string, d *delay, took time.Duration) {
 func (d *daemon) clean(ctx context.Context, rt *service.Runtime) error {
 	interval := rt.Config.Duration("postscreen_cache_cleanup_interval")
 	for interval > 0 {
-		if dial.Sleep(ctx, d.cleanupDue(interval)) != nil {
+		if dial.Sleep(ctx, d.cleanupDue(ctx, interval)) != nil {
 			return nil
 		}
 		if !d.cleanNow(ctx, rt.Config.Duration("postscreen_cache_retention_time")) && dial.Sleep(ctx, interval) != nil {
@@ -174,9 +183,14 @@ func (d *daemon) clean(ctx context.Context, rt *service.Runtime) error {
 }
 
 // cleanupDue is how long to wait for the next cleanup.
-func (d *daemon) cleanupDue(interval time.Duration) (wait time.Duration) {
+func (d *daemon) cleanupDue(ctx context.Context, interval time.Duration) (wait time.Duration) {
 	d.shared.withCache(func(c *cache) {
-		value, found, err := table.LookupFlags(context.Background(), c.t, lastCleanup, updateFlags)
+		var value string
+		found := false
+		err := c.limited(ctx, func(ctx context.Context) (err error) {
+			value, found, err = table.LookupFlags(ctx, c.t, lastCleanup, updateFlags)
+			return err
+		})
 		if last, bad := strconv.ParseInt(value, 10, 64); err == nil && found && bad == nil {
 			wait = min(max(time.Unix(last, 0).Add(interval).Sub(d.now()), 0), interval)
 		}
@@ -190,7 +204,7 @@ func (d *daemon) cleanNow(ctx context.Context, retention time.Duration) bool {
 	retained, dropped, behind := 0, 0, ""
 	first, over, failed := true, false, false
 	useless := func(value string) bool { return parseStamps(value).useless(d.set.enabled, d.now(), retention) }
-	drop := func(c *cache, key string) bool {
+	drop := func(ctx context.Context, c *cache, key string) bool {
 		value, found, err := table.LookupFlags(ctx, c.t, key, updateFlags)
 		if err != nil || !found || !useless(value) {
 			return false
@@ -199,12 +213,16 @@ func (d *daemon) cleanNow(ctx context.Context, retention time.Duration) bool {
 		return err == nil
 	}
 	step := func(c *cache) {
-		key, value, more, err := table.Sequence(ctx, c.t, first)
-		first = false
-		if behind != "" && err == nil && drop(c, behind) { // not before the next: a table may lose its place with the entry
-			retained, dropped = retained-1, dropped+1
-		}
-		behind = ""
+		var key, value string
+		more := false
+		err := c.limited(ctx, func(ctx context.Context) (err error) {
+			key, value, more, err = table.Sequence(ctx, c.t, first)
+			if behind != "" && err == nil && drop(ctx, c, behind) { // not before the next: a table may lose its place with the entry
+				retained, dropped = retained-1, dropped+1
+			}
+			return err
+		})
+		first, behind = false, ""
 		switch {
 		case err != nil:
 			d.log.Warn("%s: cache cleanup scan terminated due to error", c.t.Name())

@@ -68,7 +68,7 @@ type lists struct {
 	timeout time.Duration
 
 	mu     sync.Mutex
-	scores map[string]*score // of addresses that have a session
+	scores map[string]*score // of addresses that have a session, or are asked about
 	label  int
 }
 
@@ -125,13 +125,20 @@ func (l *lists) ask(ctx context.Context, user *session) *score {
 	return s
 }
 
-// release forgets the score when its last user is gone.
+// release gives the score back.
 func (l *lists) release(user *session, s *score) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(s.users, user)
-	if len(s.users) == 0 && l.scores[user.addr] == s {
-		delete(l.scores, user.addr)
+	l.forget(user.addr, s)
+}
+
+// forget drops a score that has neither users nor questions under way. Those whose
+// user has gone are waited for: a client that comes and goes must not have any
+// number of them. The lock is held.
+func (l *lists) forget(addr string, s *score) {
+	if len(s.users) == 0 && s.pending == 0 {
+		delete(l.scores, addr)
 	}
 }
 
@@ -167,6 +174,7 @@ func (l *lists) query(ctx context.Context, s *score, domain, addr string, label 
 		for user := range s.users {
 			user.wake()
 		}
+		l.forget(addr, s)
 	}
 }
 

@@ -150,6 +150,42 @@ func TestScore(t *testing.T) {
 	}
 }
 
+// A client that comes and goes while the lists are silent does not have them asked
+// each time, and is forgotten in the end.
+func TestImpatient(t *testing.T) {
+	t.Chdir(t.TempDir())
+	os.Mkdir("private", 0o755)
+	l, err := net.Listen("unix", filepath.Join("private", "dnsblog"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	lists := &lists{log: maillog.Discard(), service: "dnsblog", timeout: 5 * time.Second, scores: map[string]*score{}, domains: []string{"one.test", "two.test"}}
+	var s *score
+	for range 20 {
+		user := &session{addr: "192.0.2.1"}
+		s = lists.ask(context.Background(), user)
+		lists.release(user, s)
+	}
+	for range 2 {
+		c, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
+	}
+	select {
+	case <-s.done:
+	case <-time.After(5 * time.Second):
+		t.Fatal("more questions are under way")
+	}
+	lists.mu.Lock()
+	defer lists.mu.Unlock()
+	if lists.label != 2 || len(lists.scores) != 0 {
+		t.Errorf("%d questions, %d scores left", lists.label, len(lists.scores))
+	}
+}
+
 func TestMatches(t *testing.T) {
 	s, _ := parseSite("bl.test=127.0.0.[2;4]", t.Logf)
 	addrs := func(text ...string) (list []netip.Addr) {
@@ -191,4 +227,35 @@ func (n named) Flags() table.Flags { return 0 }
 func (n named) Close() error       { return nil }
 func (n named) Lookup(context.Context, string) (string, bool, error) {
 	return "", false, nil
+}
+
+// mute is a table that does not answer.
+type mute struct{ named }
+
+func (mute) Lookup(ctx context.Context, _ string) (string, bool, error) {
+	<-ctx.Done()
+	return "", false, ctx.Err()
+}
+
+// Neither a session nor the cleaner, for whom the sessions wait, waits for ever for
+// a cache that does not answer; it is then left alone for a while.
+func TestMuteCache(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for name, use := range map[string]func(d *daemon){
+			"cleaner": func(d *daemon) { d.cleanupDue(t.Context(), time.Hour) },
+			"session": func(d *daemon) {
+				d.shared.withCache(func(c *cache) { c.lookup(t.Context(), "192.0.2.1") })
+			},
+		} {
+			d := &daemon{now: time.Now, log: maillog.Discard()}
+			d.shared.cache = &cache{t: mute{"proxy:x"}, log: d.log, now: time.Now}
+			for _, want := range []time.Duration{lookupLimit, 0} {
+				began := time.Now()
+				use(d)
+				if took := time.Since(began); took != want {
+					t.Errorf("%s: waited %v, want %v", name, took, want)
+				}
+			}
+		}
+	})
 }

@@ -95,7 +95,7 @@ func (s *session) listen(deadline time.Time, score *score) heard {
 			default:
 			}
 		}
-		n, err := peek(s.nc, make([]byte, 1), true)
+		n, err := peek(s.nc, make([]byte, 1), syscall.RawConn.Read)
 		switch {
 		case n > 0:
 			return words
@@ -112,9 +112,14 @@ func (s *session) listen(deadline time.Time, score *score) heard {
 // wake ends a listen early. It is called with the lists' lock held.
 func (s *session) wake() { _ = s.nc.SetReadDeadline(time.Unix(1, 0)) }
 
-// peek copies what has arrived, without taking it; if wait is set it waits for
+// atOnce is a read that does not wait, to which no deadline applies.
+func atOnce(raw syscall.RawConn, f func(fd uintptr) bool) error {
+	return raw.Control(func(fd uintptr) { f(fd) })
+}
+
+// peek copies what has arrived, without taking it; how says whether it waits for
 // something to come. No bytes and no error is the end of input.
-func peek(nc net.Conn, buf []byte, wait bool) (n int, err error) {
+func peek(nc net.Conn, buf []byte, how func(raw syscall.RawConn, f func(fd uintptr) bool) error) (n int, err error) {
 	sc, ok := nc.(syscall.Conn)
 	if !ok {
 		return 0, errors.ErrUnsupported
@@ -124,9 +129,9 @@ func peek(nc net.Conn, buf []byte, wait bool) (n int, err error) {
 		return 0, err
 	}
 	var failed error
-	err = raw.Read(func(fd uintptr) bool {
+	err = how(raw, func(fd uintptr) bool {
 		n, _, failed = unix.Recvfrom(int(fd), buf, unix.MSG_PEEK|unix.MSG_DONTWAIT)
-		return !wait || failed != unix.EAGAIN && failed != unix.EINTR
+		return failed != unix.EAGAIN && failed != unix.EINTR
 	})
 	if err == nil {
 		err = failed
@@ -138,7 +143,7 @@ func peek(nc net.Conn, buf []byte, wait bool) (n int, err error) {
 // goes on.
 func (s *session) tooEarly() bool {
 	buf := make([]byte, maxPeek)
-	n, _ := peek(s.nc, buf, false)
+	n, _ := peek(s.nc, buf, atOnce) // the deadline may have come, or wake
 	s.d.log.Info("PREGREET %d after %s from %s: %s", n, s.since(), s.name, smtp.Escape(buf[:min(n, maxShown)]))
 	s.talked = true
 	switch s.d.set.actions[pregreet] {

@@ -147,7 +147,7 @@ func (s *session) admit() bool {
 		s.handOff()
 		return false
 	}
-	if yes, err := d.tables.interfaces.Match(s.ctx, s.serverAddr); err == nil && !yes {
+	if !s.allowable() {
 		s.tell("ALLOWLIST VETO", "WHITELIST VETO")
 		s.vetoed = true
 	}
@@ -171,6 +171,15 @@ func (s *session) look() verdict {
 	ctx, cancel := s.limited()
 	defer cancel()
 	return s.d.tables.look(ctx, s.addr)
+}
+
+// allowable reports whether a client may pass at the address that it came to. While
+// that is not known it may not.
+func (s *session) allowable() bool {
+	ctx, cancel := s.limited()
+	defer cancel()
+	yes, err := s.d.tables.interfaces.Match(ctx, s.serverAddr)
+	return yes && err == nil
 }
 
 // screen is the rest of the session (spec §8.1 step 9).

@@ -127,6 +127,48 @@ func TestManners(t *testing.T) {
 	}
 }
 
+// What came before the greeting is told in the log though the time to listen is
+// over.
+func TestTooEarly(t *testing.T) {
+	d, log := newDaemon(t, map[string]string{"postscreen_cache_map": ""})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	client, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	nc, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	io.WriteString(client, "EHLO x\r\n")
+	s := &session{d: d, ctx: context.Background(), nc: nc, name: "[192.0.2.1]:25"}
+	if got := s.listen(time.Now().Add(5*time.Second), nil); got != words {
+		t.Fatal(got)
+	}
+	s.wake()
+	s.tooEarly()
+	if text := strings.Join(log.Lines(), "\n"); !strings.Contains(text, "PREGREET 8 ") || !strings.HasSuffix(text, `EHLO x\r\n`) {
+		t.Error(text)
+	}
+}
+
+// Nobody passes while a table of postscreen_allowlist_interfaces does not answer.
+func TestVetoInTrouble(t *testing.T) {
+	for interfaces, want := range map[string]bool{"fail:x static:all": false, "!127.0.0.1 static:all": false, "static:all": true} {
+		d, _ := newDaemon(t, map[string]string{"postscreen_cache_map": "", "postscreen_allowlist_interfaces": interfaces})
+		s := &session{d: d, ctx: context.Background(), serverAddr: "127.0.0.1"}
+		if got := s.allowable(); got != want {
+			t.Errorf("%s: %v", interfaces, got)
+		}
+	}
+}
+
 // replies are what a server may say, in whole.
 var replies = regexp.MustCompile(`^([2345]\d\d([ -][ -~]*)?\r\n)*$`)
 
@@ -187,7 +229,7 @@ func TestClean(t *testing.T) {
 			t.Error("not whole")
 		}
 	}
-	if wait := d.cleanupDue(time.Hour); wait < 59*time.Minute {
+	if wait := d.cleanupDue(ctx, time.Hour); wait < 59*time.Minute {
 		t.Errorf("again in %v", wait)
 	}
 	lines := strings.Join(log.Lines(), "\n")

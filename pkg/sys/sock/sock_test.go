@@ -6,6 +6,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -105,5 +107,39 @@ func conversation(t *testing.T, client, server net.Conn) {
 	server.Close()
 	if _, err := server.Read(b); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("closed: %v", err)
+	}
+}
+
+// A socket that another process has, too, is watched no more when ours is
+// closed.
+func TestPassedOn(t *testing.T) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fds[1])
+	other, err := unix.Dup(fds[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(other)
+	c := unixConn(fds[0], "")
+	c.SetReadDeadline(time.Now().Add(time.Millisecond))
+	c.Read(make([]byte, 1))
+	w, err := input()
+	if err != nil {
+		t.Fatal(err)
+	}
+	watched := func() int {
+		info, err := os.ReadFile("/proc/self/fdinfo/" + strconv.Itoa(w.fd))
+		if err != nil {
+			t.Skip(err)
+		}
+		return strings.Count(string(info), "tfd:")
+	}
+	before := watched()
+	c.Close()
+	if n := watched(); n != before-1 {
+		t.Errorf("%d sockets watched before, %d after", before, n)
 	}
 }

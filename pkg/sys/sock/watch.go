@@ -69,9 +69,11 @@ func (w *watcher) output(c *conn) error {
 	return w.control(unix.EPOLL_CTL_MOD, c, interest|unix.EPOLLOUT)
 }
 
-// remove forgets a connection whose socket is being closed, by which it
-// leaves the set.
+// remove forgets a connection. Its socket leaves the set, which closing it
+// would bring about only if no other process had it, as one to which it was
+// passed: we would be woken by all that comes for that one.
 func (w *watcher) remove(c *conn) {
+	_ = w.control(unix.EPOLL_CTL_DEL, c, 0)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.conns, c.id)
