@@ -73,8 +73,13 @@ func (p *process) supervise(argv, env []string) (code int, parent bool) {
 const releaseSignal = syscall.SIGUSR1
 
 // release lets the supervisor end, so that master, who counts it, can start a
-// successor while our last clients are being served.
-func (v *server) release() { _ = syscall.Kill(os.Getppid(), releaseSignal) }
+// successor while our last clients are being served. A supervisor that was
+// killed has left its place to a process that is none.
+func (v *server) release() {
+	if parent := os.Getppid(); parent == v.status.pid {
+		_ = syscall.Kill(parent, releaseSignal)
+	}
+}
 
 func wait(pid int) int {
 	var status syscall.WaitStatus
