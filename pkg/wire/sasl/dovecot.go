@@ -62,6 +62,7 @@ type dovecotConn struct {
 	net.Conn
 	mechanisms []dovecotMechanism
 	dead       chan struct{} // closed when the connection is lost
+	lost       sync.Once
 
 	mu      sync.Mutex
 	waiting map[uint32]chan dovecotReply
@@ -270,9 +271,16 @@ func parseDovecot(line string) (id uint32, r dovecotReply, ok bool) {
 	return uint32(n), r, true
 }
 
+// lose ends the connection: from now on nobody is given it.
+func (c *dovecotConn) lose() {
+	c.lost.Do(func() {
+		c.Close()
+		close(c.dead)
+	})
+}
+
 func (c *dovecotConn) read(in *bufio.Reader) {
-	defer close(c.dead)
-	defer c.Close()
+	defer c.lose()
 	for {
 		line, err := readDovecot(in)
 		if err != nil {
@@ -399,7 +407,7 @@ func (x *dovecotDialogue) ask(ctx context.Context, line string) (out Outcome, lo
 	}()
 	broken := Outcome{Status: Temporary, Text: reasonLost}
 	if err != nil {
-		c.Close()
+		c.lose()
 		return broken, true
 	}
 	timer := time.NewTimer(x.d.Timeout)
@@ -415,7 +423,7 @@ func (x *dovecotDialogue) ask(ctx context.Context, line string) (out Outcome, lo
 		}
 		return broken, true
 	case <-timer.C:
-		c.Close() // a silent server; the next dialogue finds a better one
+		c.lose() // a silent server; the next dialogue finds a better one
 		return broken, false
 	case <-ctx.Done():
 		return broken, false
