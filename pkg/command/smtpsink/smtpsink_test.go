@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,15 +19,33 @@ import (
 	"posthaste/pkg/command/load"
 )
 
+// output is what the program has printed so far; it may be read meanwhile.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(b)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
 // start runs a sink with these options and returns its address. The test waits
 // for the sink to end, which it does when stop is called or by itself.
-func start(t testing.TB, options ...string) (address string, ended chan struct{}, out *bytes.Buffer) {
+func start(t testing.TB, options ...string) (address string, ended chan struct{}, out *output) {
 	t.Helper()
 	s, err := parse(append(options, ":0", "10"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	out = &bytes.Buffer{}
+	out = &output{}
 	env := command.Env{Stdout: out, Stderr: io.Discard}
 	k := &sink{settings: s, log: load.Logger([]string{"smtp-sink"}, env, 0), env: env, done: make(chan struct{}), conns: map[net.Conn]bool{}, dumper: newDumper(s)}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
