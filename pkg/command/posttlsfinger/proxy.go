@@ -39,7 +39,7 @@ func (f *finger) viaProxy(s *session) bool {
 		return false
 	}
 	plain, ok := c.Conn.(syscall.Conn)
-	if !ok || sendSocket(plain, network) != nil {
+	if !ok || fdpass.SendConn(plain, network) != nil {
 		c.Close()
 		return false
 	}
@@ -54,19 +54,6 @@ func (f *finger) viaProxy(s *session) bool {
 	s.tls = true
 	f.tellContext(result, strings.ToLower(s.peer()))
 	return true
-}
-
-// sendSocket passes the connection to the host.
-func sendSocket(to syscall.Conn, network syscall.Conn) error {
-	raw, err := network.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var sent error
-	if err := raw.Control(func(fd uintptr) { sent = fdpass.Send(to, int(fd)) }); err != nil {
-		return err
-	}
-	return sent
 }
 
 // askProxy says what is wanted, and returns the status.

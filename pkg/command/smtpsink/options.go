@@ -2,12 +2,12 @@ package smtpsink
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
 	"posthaste/pkg/command/getopt"
 	"posthaste/pkg/command/load"
+	"posthaste/pkg/conf"
 )
 
 const (
@@ -167,7 +167,7 @@ func (s *settings) option(letter byte, value string, hidden map[byte]bool) error
 	case 'R':
 		s.root = value
 	case 'S':
-		s.start = unescape(value)
+		s.start = conf.Unescape(value)
 	case 't':
 		n := 0
 		err := number("timeout", value, &n)
@@ -255,35 +255,4 @@ func (s *settings) delay(text string) error {
 		return fmt.Errorf("delay odds for '%s' out of range", name)
 	}
 	return nil
-}
-
-// escapes are C's, of one letter.
-var escapes = map[byte]byte{'a': 7, 'b': 8, 'f': 12, 'n': 10, 'r': 13, 't': 9, 'v': 11, '\\': '\\'}
-
-// unescape replaces C escapes: those above, and up to three octal digits.
-func unescape(text string) string {
-	var b strings.Builder
-	for i := 0; i < len(text); i++ {
-		if text[i] != '\\' || i+1 == len(text) {
-			b.WriteByte(text[i])
-			continue
-		}
-		i++
-		if c, ok := escapes[text[i]]; ok {
-			b.WriteByte(c)
-			continue
-		}
-		end := i
-		for end < len(text) && end < i+3 && text[end] >= '0' && text[end] <= '7' {
-			end++
-		}
-		if end == i {
-			b.WriteByte(text[i])
-			continue
-		}
-		n, _ := strconv.ParseUint(text[i:end], 8, 16)
-		b.WriteByte(byte(n))
-		i = end - 1
-	}
-	return b.String()
 }

@@ -17,6 +17,7 @@ import (
 
 	"posthaste/pkg/command"
 	"posthaste/pkg/command/load"
+	"posthaste/pkg/conf"
 )
 
 // output is what the program has printed so far; it may be read meanwhile.
@@ -194,7 +195,7 @@ func TestParse(t *testing.T) {
 
 func TestUnescape(t *testing.T) {
 	for in, want := range map[string]string{`a\n\t\\`: "a\n\t\\", `\101\60x\0`: "A0x\x00", `\q\`: `q\`, "": ""} {
-		if got := unescape(in); got != want {
+		if got := conf.Unescape(in); got != want {
 			t.Errorf("%q: %q, want %q", in, got, want)
 		}
 	}

@@ -3,7 +3,6 @@ package cleanup
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -215,29 +214,8 @@ func charSet(text string) *byteSet {
 		return nil
 	}
 	set := new(byteSet)
-	for i := 0; i < len(text); i++ {
-		c := text[i]
-		if c == '\\' && i+1 < len(text) {
-			i++
-			if j := strings.IndexByte("abfnrtv", text[i]); j >= 0 {
-				c = "\a\b\f\n\r\t\v"[j]
-			} else if n := octal(text[i:]); n > 0 {
-				v, _ := strconv.ParseUint(text[i:i+n], 8, 16)
-				c = byte(v)
-				i += n - 1
-			} else {
-				c = text[i]
-			}
-		}
+	for _, c := range []byte(conf.Unescape(text)) {
 		set[c] = true
 	}
 	return set
-}
-
-func octal(s string) int {
-	n := 0
-	for n < len(s) && n < 3 && s[n] >= '0' && s[n] <= '7' {
-		n++
-	}
-	return n
 }

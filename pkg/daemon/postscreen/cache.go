@@ -3,8 +3,6 @@ package postscreen
 import (
 	"context"
 	"errors"
-	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -50,29 +48,6 @@ type cache struct {
 // delay is a moving average.
 type delay float64 // milliseconds
 
-// inDirectory are the types of tables that are a file, to which the rule about
-// its directory applies.
-var inDirectory = []string{"hash", "btree", "dbm", "lmdb", "cdb", "sdbm", "dbz"}
-
-// place moves the cache into data_directory unless its own directory belongs to
-// mail_owner (spec config.md §4.2): who can write there could have the daemon
-// write to other files.
-func place(rt *service.Runtime, spec string) string {
-	kind, name, ok := strings.Cut(spec, ":")
-	if !ok || !slices.Contains(inDirectory, kind) {
-		return spec
-	}
-	dir := filepath.Dir(name)
-	var st syscall.Stat_t
-	if err := syscall.Stat(dir, &st); err != nil || !rt.Root || int(st.Uid) == rt.Owner.UID {
-		return spec
-	}
-	data := rt.Config.String("data_directory")
-	rt.Log.Warn("request to update table %s in non-postfix directory %s", spec, dir)
-	rt.Log.Warn("redirecting the request to postfix-owned data_directory %s", data)
-	return kind + ":" + filepath.Join(data, filepath.Base(name))
-}
-
 // openCache opens postscreen_cache_map as mail_owner, who will own a new file. A
 // file that stays locked is fatal; other trouble makes a cache whose every use
 // fails with a warning, so that mail goes on.
@@ -81,7 +56,7 @@ func openCache(rt *service.Runtime) (*cache, error) {
 	if spec == "" {
 		return nil, nil
 	}
-	spec = place(rt, spec)
+	spec = rt.OwnTable(spec)
 	env := table.Env{Config: rt.Config, Log: rt.Log, Daemon: true, Strict: true}
 	var t table.Table
 	open := func() (err error) {

@@ -70,15 +70,7 @@ func sendDescriptor(to, which net.Conn) error {
 	if !ok || !ok2 {
 		return errors.ErrUnsupported
 	}
-	raw, err := client.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var failed error
-	if err := raw.Control(func(fd uintptr) { failed = fdpass.Send(carrier, int(fd)) }); err != nil {
-		return err
-	}
-	return failed
+	return fdpass.SendConn(carrier, client)
 }
 
 // notHanded tells the client that there is no server.

@@ -2,9 +2,6 @@ package tlsmgr
 
 import (
 	"context"
-	"path/filepath"
-	"slices"
-	"strings"
 	"sync"
 	"syscall"
 
@@ -50,7 +47,7 @@ func (d *daemon) setup(rt *service.Runtime) error {
 
 // open makes the database of a cache, empty, as mail_owner, and locks it.
 func (d *daemon) open(rt *service.Runtime, c *cache, spec string) error {
-	spec = d.place(rt, spec)
+	spec = rt.OwnTable(spec)
 	c.tell("open %s TLS cache %s", c.name, spec)
 	env := table.Env{Config: rt.Config, Log: rt.Log, Daemon: true, Strict: true}
 	var t table.Table
@@ -64,29 +61,6 @@ func (d *daemon) open(rt *service.Runtime, c *cache, spec string) error {
 	}
 	c.enabled, c.locked = true, t.Close
 	return nil
-}
-
-// inDirectory are the types of tables that are a file, to which the rule about
-// its directory applies.
-var inDirectory = []string{"hash", "btree", "dbm", "lmdb", "cdb", "sdbm", "dbz"}
-
-// place moves a database into data_directory unless its own directory belongs
-// to mail_owner (spec config.md §4.2): who can write there could have the
-// daemon write to other files.
-func (d *daemon) place(rt *service.Runtime, spec string) string {
-	kind, name, ok := strings.Cut(spec, ":")
-	if !ok || !slices.Contains(inDirectory, kind) {
-		return spec
-	}
-	dir := filepath.Dir(name)
-	var st syscall.Stat_t
-	if err := syscall.Stat(dir, &st); err != nil || !rt.Root || int(st.Uid) == rt.Owner.UID {
-		return spec
-	}
-	data := rt.Config.String("data_directory")
-	d.log.Warn("request to update table %s in non-postfix directory %s", spec, dir)
-	d.log.Warn("redirecting the request to postfix-owned data_directory %s", data)
-	return kind + ":" + filepath.Join(data, filepath.Base(name))
 }
 
 // clean drops old sessions from each cache, once in the life of a session.

@@ -34,6 +34,19 @@ func Send(conn syscall.Conn, fd int) error {
 	return failed
 }
 
+// SendConn is Send for the descriptor of a connection.
+func SendConn(conn, which syscall.Conn) error {
+	raw, err := which.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	if err := raw.Control(func(fd uintptr) { failed = Send(conn, int(fd)) }); err != nil {
+		return err
+	}
+	return failed
+}
+
 // Recv takes a descriptor, close-on-exec. The read deadline of conn applies.
 // Descriptors beyond the first are closed.
 func Recv(conn syscall.Conn) (*os.File, error) {

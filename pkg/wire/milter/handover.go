@@ -98,16 +98,8 @@ func (m *filter) send(s Stream) error {
 	if !ok {
 		return errors.New("no socket")
 	}
-	raw, err := conn.SyscallConn()
-	if err != nil {
+	if err := fdpass.SendConn(s.Raw, conn); err != nil {
 		return err
-	}
-	var passed error
-	if err := raw.Control(func(fd uintptr) { passed = fdpass.Send(s.Raw, int(fd)) }); err != nil {
-		return err
-	}
-	if passed != nil {
-		return passed
 	}
 	return dummy(s)
 }
